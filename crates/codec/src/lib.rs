@@ -5,7 +5,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod cbor;
+pub mod cose;
+pub mod limits;
+pub mod mcuboot;
 pub mod plan;
 pub mod reason;
+pub mod record;
+pub mod roots;
+pub mod smp;
+pub mod suit;
 
 pub use reason::{Reason, Refused};

@@ -1,0 +1,1 @@
+//! Every limit of the profile, by name (profile section 16).

@@ -1,0 +1,1 @@
+//! TLV areas: which types may stand where, and how often.

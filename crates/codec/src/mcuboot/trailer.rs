@@ -1,0 +1,1 @@
+//! The trailer at the end of a slot, in the layout of swap-offset.

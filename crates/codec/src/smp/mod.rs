@@ -1,0 +1,1 @@
+//! The Simple Management Protocol: console framing, bodies, and a client without I/O.

@@ -1,0 +1,1 @@
+//! AMP-SUIT-1 envelopes and manifests: decode, encode, stream.
