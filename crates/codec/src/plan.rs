@@ -206,8 +206,7 @@ impl<'a> Source<'a> {
 
     /// Bytes on the way, given the size of what comes out at the end.
     pub fn transport_size(&self, plain_size: u64) -> u64 {
-        self.transport
-            .map_or(plain_size, |transport| transport.size)
+        self.transport.map_or(plain_size, |transport| transport.size)
     }
 }
 
@@ -381,9 +380,7 @@ impl<'a> Variants<'a> {
             items: [Self::NONE; VARIANTS_MAX],
             len: variants.len() as u8,
         };
-        list.items
-            .get_mut(..variants.len())?
-            .copy_from_slice(variants);
+        list.items.get_mut(..variants.len())?.copy_from_slice(variants);
         Some(list)
     }
 
@@ -394,9 +391,7 @@ impl<'a> Variants<'a> {
 
     /// The same, to be filled further while decoding.
     pub fn as_mut_slice(&mut self) -> &mut [Variant<'a>] {
-        self.items
-            .get_mut(..usize::from(self.len))
-            .unwrap_or(&mut [])
+        self.items.get_mut(..usize::from(self.len)).unwrap_or(&mut [])
     }
 }
 

@@ -175,10 +175,7 @@ impl Reason {
 
     /// A refusal that names what it is about, such as the exceeded limit.
     pub const fn about(self, detail: &'static str) -> Refused {
-        Refused {
-            reason: self,
-            detail,
-        }
+        Refused { reason: self, detail }
     }
 
     /// Whether the same file may succeed later on the same device (profile section 17: all others are permanent).
