@@ -1,2 +1,74 @@
+//! `ampoule`: the person's hand. Each command parses its arguments, makes one library call and prints the result.
+//!
+//! Exit codes: 0 it is done; 1 it was refused or failed, and the number on standard error says why; 2 the arguments were
+//! not understood.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod device;
+mod image;
+mod key;
+mod out;
+mod release;
+mod trust;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::out::Out;
+
+/// Secure firmware updates with one trust root, from an engineer's build to a confirmed device.
+#[derive(Parser)]
+#[command(
+    name = "ampoule",
+    version,
+    about,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+#[command(after_help = "Exit codes: 0 done; 1 refused or failed (the number says why); 2 arguments not understood.")]
+pub(crate) struct Cli {
+    /// Print one JSON document instead of prose; errors go to standard error as JSON too
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make and look at private keys
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(key::Command),
+    /// Sign, verify and look at firmware images (MCUboot format; imgtool's option names)
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(image::Command),
+    /// Make and look at trust roots
+    #[command(subcommand, arg_required_else_help = true)]
+    Trust(trust::Command),
+    /// Make, sign, verify and look at releases
+    #[command(subcommand, arg_required_else_help = true)]
+    Release(release::Command),
+    /// Talk to a device over a serial port
+    #[command(subcommand, arg_required_else_help = true)]
+    Device(device::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Out { json: cli.json };
+    let done = match cli.command {
+        Command::Key(command) => key::run(command, out),
+        Command::Image(command) => image::run(command, out),
+        Command::Trust(command) => trust::run(command, out),
+        Command::Release(command) => release::run(command, out),
+        Command::Device(command) => device::run(command, out),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

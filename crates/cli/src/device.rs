@@ -1,0 +1,13 @@
+//! `ampoule device`.
+
+use clap::Subcommand;
+
+use crate::out::Out;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {}
+
+/// Runs one `ampoule device` command.
+pub(crate) fn run(command: Command, _out: Out) -> keys::Result<()> {
+    match command {}
+}

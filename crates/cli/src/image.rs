@@ -1,0 +1,13 @@
+//! `ampoule image`.
+
+use clap::Subcommand;
+
+use crate::out::Out;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {}
+
+/// Runs one `ampoule image` command.
+pub(crate) fn run(command: Command, _out: Out) -> keys::Result<()> {
+    match command {}
+}

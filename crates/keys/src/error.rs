@@ -1,0 +1,200 @@
+//! The one table of numbered errors of the host side: 20xx keys, 21xx image and release tooling, 22xx the person's hand
+//! (arguments, files, terminal, serial port).
+//!
+//! Numbers below 2000 are a device's ([`codec::Reason`]) and pass through unchanged. Every error says what happened and
+//! then what to do; a number never changes its meaning.
+
+use core::fmt;
+
+use codec::{Reason, Refused};
+
+macro_rules! codes {
+    ($($variant:ident = $number:literal, $name:literal, $advice:literal;)*) => {
+        /// What kind of failure it was. The discriminant is the number that a person and a script see.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Code {
+            $(#[doc = $advice] $variant = $number,)*
+        }
+
+        impl Code {
+            /// Every code, in ascending order of its number.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The stable name, such as `KEY_EXISTS`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name,)* }
+            }
+
+            /// What to do about it, in one sentence for a person.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Code::$variant => $advice,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    KeyFileMissing = 2001, "KEY_FILE_MISSING", "Check the path, or make a key with `ampoule key new`.";
+    KeyFileRead = 2002, "KEY_FILE_READ", "Check that you may read the file.";
+    KeyExists = 2003, "KEY_EXISTS", "Choose another name: a key file is never overwritten.";
+    KeyFileWrite = 2004, "KEY_FILE_WRITE", "Check that the directory exists, that you may write to it and that the disk is not full.";
+    NotAKey = 2005, "NOT_A_KEY", "Give a PKCS#8 private key in PEM form, as `ampoule key new`, `imgtool keygen` or `openssl genpkey` write it.";
+    WrongPassphrase = 2006, "WRONG_PASSPHRASE", "Try the passphrase again; if it is surely right, the file is damaged: use its backup.";
+    PassphraseNeeded = 2007, "PASSPHRASE_NEEDED", "Give --passphrase-file FILE or --passphrase-env NAME, or run this at a terminal to be asked.";
+    PassphraseTooShort = 2008, "PASSPHRASE_TOO_SHORT", "Choose a longer passphrase, for example four random words.";
+    KeyUnencrypted = 2009, "KEY_UNENCRYPTED", "Encrypt it (`openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW`), or make a new key with `ampoule key new`.";
+    KeyFileMode = 2010, "KEY_FILE_MODE", "Take the rights of others away with `chmod 600 FILE`.";
+    KeyAlgorithm = 2011, "KEY_ALGORITHM", "Use a P-256 or Ed25519 key.";
+    KeyPublicOnly = 2012, "KEY_PUBLIC_ONLY", "Give the private key file: signing needs it.";
+    KeySample = 2013, "KEY_SAMPLE", "Make a key of your own with `ampoule key new`: everybody has the private half of this one.";
+    KeyWeak = 2014, "KEY_WEAK", "Make a new key with `ampoule key new`, and find out where this one came from.";
+    SignFailed = 2015, "SIGN_FAILED", "Check the signer (token, service) and try again.";
+    NoEntropy = 2016, "NO_ENTROPY", "The operating system gave no random bytes; try again, then check the machine.";
+    KdfLimit = 2017, "KDF_LIMIT", "The file asks for more work than is sensible; encrypt the key anew with `openssl pkcs8 -topk8`.";
+    SelfCheckFailed = 2018, "SELF_CHECK_FAILED", "The signer's signature does not verify under its own public key; do not use this key before you know why.";
+    SameKeyTwice = 2019, "SAME_KEY_TWICE", "Give every signing key once: thresholds count distinct keys.";
+    NotAPublicKey = 2020, "NOT_A_PUBLIC_KEY", "Give a public key in PEM form (`ampoule key show --pem KEY`), or a private key file.";
+
+    ImageOption = 2101, "IMAGE_OPTION", "Change the option; `ampoule image sign --help` explains each.";
+    ImageTooLarge = 2102, "IMAGE_TOO_LARGE", "Make the firmware smaller, or check --slot-size, --align and --max-align against the board.";
+    ImageHeaderSpace = 2103, "IMAGE_HEADER_SPACE", "Add --pad-header, or link the firmware so that it leaves --header-size zero bytes at its start.";
+    HexMalformed = 2104, "HEX_MALFORMED", "Check that the file is Intel HEX and complete; a binary must not be called .hex.";
+    HexAddress = 2105, "HEX_ADDRESS", "Give --hex-addr ADDRESS: the input is binary and Intel HEX needs to know where it starts.";
+    HexTooLarge = 2106, "HEX_TOO_LARGE", "Sign the part of the file that belongs to one slot; it spans more memory than an image can.";
+    ImageAlreadySigned = 2107, "IMAGE_ALREADY_SIGNED", "Each key signs an image once; give another key.";
+    ImageNotSigned = 2108, "IMAGE_NOT_SIGNED", "Sign it with `ampoule image sign -k KEY`, or check that you gave the right key.";
+    RecipeMalformed = 2120, "RECIPE_MALFORMED", "Correct the recipe at the place named; docs/recipe.md describes every field.";
+    ReleaseInput = 2121, "RELEASE_INPUT", "Check the file that the recipe names.";
+    NotAnAmpouleFile = 2122, "NOT_AN_AMPOULE_FILE", "Give an envelope, trust root, image or one of the other files that `ampoule release inspect --help` lists.";
+
+    FileMissing = 2201, "FILE_MISSING", "Check the path.";
+    FileRead = 2202, "FILE_READ", "Check that you may read the file.";
+    FileWrite = 2203, "FILE_WRITE", "Check that the directory exists, that you may write to it and that the disk is not full.";
+    FileTooLarge = 2204, "FILE_TOO_LARGE", "Check that you gave the right file.";
+    PassphraseFile = 2205, "PASSPHRASE_FILE", "Check the file named by --passphrase-file; its first line is the passphrase.";
+    PassphraseEnv = 2206, "PASSPHRASE_ENV", "Set the environment variable named by --passphrase-env.";
+    PassphraseDiffers = 2207, "PASSPHRASE_DIFFERS", "Start again and type the same passphrase twice.";
+    Terminal = 2208, "TERMINAL", "Use --passphrase-file FILE or --passphrase-env NAME where there is no terminal.";
+    Argument = 2209, "ARGUMENT", "Change the argument; --help explains each.";
+    PortOpen = 2210, "PORT_OPEN", "Check the name of the port, that the board is connected and that no other program uses it.";
+    PortLost = 2211, "PORT_LOST", "Check cable and power, then run the same command again: an upload continues where it stopped.";
+    DeviceSilent = 2212, "DEVICE_SILENT", "Check that the board runs, that this is its update port and that the baud rate is right.";
+    DeviceAnswer = 2213, "DEVICE_ANSWER", "The other end does not speak this protocol as expected; check the port and the firmware's version.";
+    DeviceRefused = 2214, "DEVICE_REFUSED", "The number and reason are the device's own; see docs/errors.md.";
+    FileExists = 2215, "FILE_EXISTS", "Choose another name, or remove the old file first.";
+}
+
+impl Code {
+    /// The stable number.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// An error of this kind. `what` says what happened, as a sentence without its full stop.
+    pub fn error(self, what: impl Into<String>) -> Error {
+        Error {
+            number: self.number(),
+            name: self.name(),
+            what: what.into(),
+            advice: self.advice().into(),
+        }
+    }
+}
+
+/// A failure as a person and a script get it: a number, what happened, what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error {
+    /// 2000 and up: [`Code`]; below: a device's [`Reason`].
+    pub number: u16,
+    /// The stable name of the number.
+    pub name: &'static str,
+    /// What happened, one sentence without its full stop.
+    pub what: String,
+    /// What to do, one sentence with its full stop; may be empty where the reason says it all.
+    pub advice: String,
+}
+
+impl Error {
+    /// The same error with better advice than the table's.
+    pub fn advise(mut self, advice: impl Into<String>) -> Error {
+        self.advice = advice.into();
+        self
+    }
+
+    /// A device's reason met on the host, such as an image that the strict reader refuses. `subject` names what was
+    /// looked at ("app.bin").
+    pub fn refused(subject: &str, refused: impl Into<Refused>) -> Error {
+        let Refused { reason, detail } = refused.into();
+        let about = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({detail})")
+        };
+        Error {
+            number: reason.number(),
+            name: reason.name(),
+            what: format!("{subject}: {}{about}", reason.what()),
+            advice: String::new(),
+        }
+    }
+
+    /// Whether this is the host error `code`.
+    pub fn is(&self, code: Code) -> bool {
+        self.number == code.number()
+    }
+
+    /// The device's reason, where this is one.
+    pub fn reason(&self) -> Option<Reason> {
+        Reason::from_number(self.number)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. ", self.what)?;
+        if !self.advice.is_empty() {
+            write!(f, "{} ", self.advice)?;
+        }
+        write!(f, "({} {})", self.number, self.name)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_and_names_are_unique_ascending_and_apart_from_the_devices() {
+        let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.number()).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        assert!(
+            numbers
+                .iter()
+                .all(|n| (2000..2300).contains(n) && Reason::from_number(*n).is_none())
+        );
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), numbers.len());
+    }
+
+    #[test]
+    fn every_advice_is_a_sentence() {
+        for code in Code::ALL {
+            assert!(code.advice().ends_with('.'), "{}", code.name());
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_happened_then_what_to_do_then_its_number() {
+        let text = Code::KeyExists.error("a.pem exists already").to_string();
+        assert_eq!(
+            text,
+            "a.pem exists already. Choose another name: a key file is never overwritten. (2003 KEY_EXISTS)"
+        );
+        let refused = Error::refused("app.bin", Reason::ImageHash);
+        assert_eq!((refused.number, refused.reason()), (905, Some(Reason::ImageHash)));
+    }
+}

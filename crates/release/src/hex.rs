@@ -1,0 +1,1 @@
+//! Intel HEX files in and out.

@@ -1,0 +1,1 @@
+//! MCUboot images: sign, add a signature, verify, explain.
