@@ -1,2 +1,25 @@
+//! Whether to believe bytes: algorithms, trust root, roles and thresholds, digests.
+//!
+//! Three questions, three values that only this crate can make:
+//!
+//! | question | asked by | answer |
+//! |---|---|---|
+//! | did the right people sign this release? | devices, servers, people | [`Authentic`] |
+//! | may this device install it now? | the update engine | [`Admitted`] |
+//! | may this image start? | the bootloader | `Bootable` |
+//!
+//! Public keys only; no clock, no I/O, no allocation, no panic on outside bytes.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod admit;
+pub mod alg;
+pub mod digest;
+pub mod key;
+pub mod root;
+
+pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
+pub use alg::{Algorithms, BadSignature, PORTABLE, PublicKey, SignatureAlgorithm, Verifier, WeakKey};
+pub use digest::Sha256;
+pub use key::{image_key_hash, thumbprint};
+pub use root::{Role, Signer, Signers};
