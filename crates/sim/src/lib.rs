@@ -1,1 +1,8 @@
+//! The workshop: flash with faults, power cuts at every operation, and the laws that must hold afterwards.
+//!
+//! Everything is deterministic: a failure names its case, and `AMPOULE_CASE=<case>` runs that case alone.
 #![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod cuts;
+pub mod nor;
