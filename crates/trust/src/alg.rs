@@ -5,6 +5,7 @@
 //! and a board may put a faster implementation of the same algorithm into its own list.
 
 use crate::digest::Sha256;
+use codec::cose::{self, PublicKey};
 use ed25519_compact::x25519;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 
@@ -26,8 +27,8 @@ impl SignatureAlgorithm {
     /// The algorithm of this COSE number, if it is implemented here.
     pub const fn from_cose(number: i64) -> Option<Self> {
         match number {
-            -19 => Some(Self::Ed25519),
-            -9 => Some(Self::Esp256),
+            cose::ALG_ED25519 => Some(Self::Ed25519),
+            cose::ALG_ESP256 => Some(Self::Esp256),
             _ => None,
         }
     }
@@ -35,47 +36,23 @@ impl SignatureAlgorithm {
     /// The COSE number (RFC 9864).
     pub const fn cose(self) -> i64 {
         match self {
-            Self::Ed25519 => -19,
-            Self::Esp256 => -9,
+            Self::Ed25519 => cose::ALG_ED25519,
+            Self::Esp256 => cose::ALG_ESP256,
         }
     }
 }
 
-/// A public key, borrowed from wherever it is kept. Any bytes: [`Verifier::check_key`] says whether they are a good key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum PublicKey<'a> {
-    /// The encoded point A (RFC 8032 section 5.1.2).
-    Ed25519(&'a [u8; 32]),
-    /// The affine coordinates on P-256, big-endian.
-    Esp256 {
-        /// The x coordinate.
-        x: &'a [u8; 32],
-        /// The y coordinate.
-        y: &'a [u8; 32],
-    },
-}
-
-impl<'a> PublicKey<'a> {
-    /// The key of these raw bytes: 32 for Ed25519, 64 (x, then y) for P-256; `None` for another length.
-    pub fn from_raw(algorithm: SignatureAlgorithm, raw: &'a [u8]) -> Option<Self> {
-        match algorithm {
-            SignatureAlgorithm::Ed25519 => raw.try_into().ok().map(Self::Ed25519),
-            SignatureAlgorithm::Esp256 => {
-                let (x, y) = raw.split_first_chunk::<32>()?;
-                Some(Self::Esp256 {
-                    x,
-                    y: y.try_into().ok()?,
-                })
-            }
-        }
-    }
-
-    /// The algorithm this key is for.
-    pub const fn algorithm(&self) -> SignatureAlgorithm {
-        match self {
-            Self::Ed25519(_) => SignatureAlgorithm::Ed25519,
-            Self::Esp256 { .. } => SignatureAlgorithm::Esp256,
+/// The key of these raw bytes: 32 for Ed25519, 64 (x, then y) for P-256; `None` for another length. Any bytes pass:
+/// [`Verifier::check_key`] says whether they are a good key.
+pub fn raw_key(algorithm: SignatureAlgorithm, raw: &[u8]) -> Option<PublicKey<'_>> {
+    match algorithm {
+        SignatureAlgorithm::Ed25519 => raw.try_into().ok().map(|x| PublicKey::Ed25519 { x }),
+        SignatureAlgorithm::Esp256 => {
+            let (x, y) = raw.split_first_chunk()?;
+            Some(PublicKey::P256 {
+                x,
+                y: y.try_into().ok()?,
+            })
         }
     }
 }
@@ -114,12 +91,17 @@ impl<'a> Algorithms<'a> {
         Self(verifiers)
     }
 
-    /// The verifier for this algorithm, if the program accepts it.
+    /// The verifier for keys of this algorithm, if the program accepts it.
     pub fn find(&self, algorithm: SignatureAlgorithm) -> Option<&'a dyn Verifier> {
         self.0
             .iter()
             .copied()
             .find(|verifier| verifier.algorithm() == algorithm)
+    }
+
+    /// The verifier for this key, if the program accepts its algorithm.
+    pub fn for_key(&self, key: &PublicKey) -> Option<&'a dyn Verifier> {
+        self.find(SignatureAlgorithm::from_cose(key.algorithm())?)
     }
 }
 
@@ -133,7 +115,7 @@ pub struct PortableP256;
 impl PortableP256 {
     /// The key as a point on the curve. The uncompressed form cannot express the point at infinity.
     fn point(key: &PublicKey) -> Option<p256::ecdsa::VerifyingKey> {
-        let PublicKey::Esp256 { x, y } = key else { return None };
+        let PublicKey::P256 { x, y } = key else { return None };
         let mut sec1 = [4; 65];
         let (head, tail) = sec1.split_last_chunk_mut::<32>()?;
         *tail = **y;
@@ -179,14 +161,14 @@ impl Verifier for PortableEd25519 {
     }
 
     fn check_key(&self, key: &PublicKey) -> Result<(), WeakKey> {
-        let PublicKey::Ed25519(point) = key else {
+        let PublicKey::Ed25519 { x: point } = key else {
             return Err(WeakKey);
         };
         in_prime_group(point).then_some(()).ok_or(WeakKey)
     }
 
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &[u8]) -> Result<(), BadSignature> {
-        let PublicKey::Ed25519(point) = key else {
+        let PublicKey::Ed25519 { x: point } = key else {
             return Err(BadSignature);
         };
         let signature: &[u8; SIGNATURE_BYTES] = signature.try_into().map_err(|_| BadSignature)?;

@@ -4,6 +4,7 @@
 //! and stands in the clear beside them, so the time a comparison takes tells nobody anything. A keyed tag would need a
 //! constant-time comparison; there is none in this crate.
 
+use codec::cbor::Sink;
 use sha2::Digest;
 
 /// Bytes of a SHA-256 digest.
@@ -41,6 +42,12 @@ impl Sha256 {
             hash.update(part);
         }
         hash.finish()
+    }
+}
+
+impl Sink for Sha256 {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
     }
 }
 

@@ -1,14 +1,8 @@
 //! Names of keys: what a trust root, a signature block and an image call a public key.
 
-use crate::alg::PublicKey;
 use crate::digest::Sha256;
-
-/// `{1: 1, -1: 6, -2: h'` of an OKP Ed25519 key, up to its 32 bytes.
-const COSE_ED25519: [u8; 8] = [0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20];
-/// `{1: 2, -1: 1, -2: h'` of an EC2 P-256 key, up to the 32 bytes of x.
-const COSE_P256: [u8; 8] = [0xa4, 0x01, 0x02, 0x20, 0x01, 0x21, 0x58, 0x20];
-/// `-3: h'`, up to the 32 bytes of y.
-const COSE_P256_Y: [u8; 3] = [0x22, 0x58, 0x20];
+use codec::cbor::Writer;
+use codec::cose::{KeyId, PublicKey};
 
 /// SubjectPublicKeyInfo of Ed25519 up to its 32 bytes (RFC 8410 section 4).
 const SPKI_ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -19,18 +13,19 @@ const SPKI_P256: [u8; 27] = [
 ];
 
 /// The key's id everywhere in a trust root and a manifest: its COSE key thumbprint (profile section 12, RFC 9679).
-pub fn thumbprint(key: &PublicKey) -> [u8; 32] {
-    match key {
-        PublicKey::Ed25519(x) => Sha256::of_parts(&[&COSE_ED25519, *x]),
-        PublicKey::Esp256 { x, y } => Sha256::of_parts(&[&COSE_P256, *x, &COSE_P256_Y, *y]),
-    }
+pub fn thumbprint(key: &PublicKey) -> KeyId {
+    let mut hash = Sha256::new();
+    key.write_thumbprint_input(&mut Writer::new(&mut hash));
+    hash.finish()
 }
 
-/// The key's name in an MCUboot image, TLV KEYHASH: SHA-256 of its SubjectPublicKeyInfo in DER.
-pub fn image_key_hash(key: &PublicKey) -> [u8; 32] {
+/// The key's name in an MCUboot image, TLV KEYHASH: SHA-256 of its SubjectPublicKeyInfo in DER. `None` for algorithms
+/// that sign no images here.
+pub fn image_key_hash(key: &PublicKey) -> Option<[u8; 32]> {
     match key {
-        PublicKey::Ed25519(x) => Sha256::of_parts(&[&SPKI_ED25519, *x]),
-        PublicKey::Esp256 { x, y } => Sha256::of_parts(&[&SPKI_P256, *x, *y]),
+        PublicKey::Ed25519 { x } => Some(Sha256::of_parts(&[&SPKI_ED25519, *x])),
+        PublicKey::P256 { x, y } => Some(Sha256::of_parts(&[&SPKI_P256, *x, *y])),
+        PublicKey::MlDsa { .. } | PublicKey::HssLms { .. } => None,
     }
 }
 
@@ -59,7 +54,7 @@ mod tests {
                 "51d53691575b17e32587f41e5b9c85feeec5cccd5c0826be4abd2dfe7d33a6ee",
             ),
         ] {
-            assert_eq!(thumbprint(&PublicKey::Ed25519(&hex(key))), hex(name));
+            assert_eq!(thumbprint(&PublicKey::Ed25519 { x: &hex(key) }), hex(name));
         }
     }
 
@@ -69,6 +64,6 @@ mod tests {
         let x = hex("65eda5a12577c2bae829437fe338701a10aaa375e1bb5b5de108de439c08551d");
         let y = hex("1e52ed75701163f7f9e40ddf9f341b3dc9ba860af7e0ca7ca7e9eecd0084d19c");
         let name = hex("496bd8afadf307e5b08c64b0421bf9dc01528a344a43bda88fadd1669da253ec");
-        assert_eq!(thumbprint(&PublicKey::Esp256 { x: &x, y: &y }), name);
+        assert_eq!(thumbprint(&PublicKey::P256 { x: &x, y: &y }), name);
     }
 }

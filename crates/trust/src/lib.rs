@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | did the right people sign this release? | devices, servers, people | [`Authentic`] |
 //! | may this device install it now? | the update engine | [`Admitted`] |
-//! | may this image start? | the bootloader | `Bootable` |
+//! | may this image start? | the bootloader | [`Bootable`] |
 //!
 //! Public keys only; no clock, no I/O, no allocation, no panic on outside bytes.
 #![no_std]
@@ -15,11 +15,14 @@
 pub mod admit;
 pub mod alg;
 pub mod digest;
+pub mod image;
 pub mod key;
 pub mod root;
 
 pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
-pub use alg::{Algorithms, BadSignature, PORTABLE, PublicKey, SignatureAlgorithm, Verifier, WeakKey};
+pub use alg::{Algorithms, BadSignature, PORTABLE, SignatureAlgorithm, Verifier, WeakKey, raw_key};
+pub use codec::cose::{KeyId, PublicKey};
 pub use digest::Sha256;
+pub use image::{Bootable, ImageRule};
 pub use key::{image_key_hash, thumbprint};
-pub use root::{Role, Signer, Signers};
+pub use root::{Entries, Entry, Role, Signer, Signers, TrustRoot};

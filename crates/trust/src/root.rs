@@ -1,8 +1,90 @@
 //! The trust root: which keys may do what, and how many of them it takes (profile sections 12 and 13).
 
-/// Entries that [`Signers`] holds at most: as many as a release has signature blocks (AUTH_BLOCKS_MAX), or an image
-/// signatures.
+use crate::alg::Algorithms;
+use codec::cose::{KeyId, PublicKey};
+use codec::limits::Limits;
+use codec::{Reason, Refused};
+
+/// Entries that [`Signers`] holds at most: as many as a release has signature blocks (AUTH_BLOCKS_MAX).
 pub const SIGNERS_MAX: usize = 8;
+
+/// A trust root whose content was checked, borrowed from the bytes of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct TrustRoot<'a> {
+    file: &'a [u8],
+}
+
+impl<'a> TrustRoot<'a> {
+    /// Reads a root file and checks its content (profile section 13): every key id recomputed, roles disjoint,
+    /// thresholds reachable, weak keys refused. Says nothing about who signed it.
+    pub fn parse(file: &'a [u8], limits: &Limits, algorithms: &Algorithms) -> Result<Self, Refused> {
+        let _ = (file, limits, algorithms);
+        Err(Reason::RootInvalid.about("not readable yet"))
+    }
+
+    /// Reads the root that this device itself accepted and keeps in its trust store: the same checks, except for the
+    /// strength of its keys, which was checked when it was accepted and is checked again wherever a key is used.
+    pub fn stored(file: &'a [u8], limits: &Limits) -> Result<Self, Refused> {
+        Self::parse(file, limits, &Algorithms::new(&[]))
+    }
+
+    /// Requires the root's own threshold of its own root keys (profile section 13, step 5): what a factory root must
+    /// pass before it is stored.
+    pub fn verify_self(&self, algorithms: &Algorithms) -> Result<(), Refused> {
+        let _ = algorithms;
+        Err(Reason::RootNewThreshold.refused())
+    }
+
+    /// The bytes of the root file.
+    pub fn file(&self) -> &'a [u8] {
+        self.file
+    }
+
+    /// The keys that may sign, each with its role; revoked ones left out.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        core::iter::empty()
+    }
+
+    /// Whether the counted entries reach every threshold that an image needs: 941 without image role, 907 else.
+    pub(crate) fn image_signed_by(&self, counted: Entries) -> Result<(), Reason> {
+        let _ = counted;
+        Err(Reason::RootNoImageRole)
+    }
+}
+
+/// A key of a trust root that may sign for its role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    /// Its place among the root's keys.
+    pub index: u8,
+    /// Its id.
+    pub id: &'a KeyId,
+    /// The one role it belongs to.
+    pub role: Role,
+    /// The key; `None` for a certificate authority, under which leaf keys sign.
+    pub key: Option<PublicKey<'a>>,
+}
+
+/// A set of entries of one trust root, by their places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Entries(u32);
+
+impl Entries {
+    /// The set with this place added.
+    pub(crate) fn with(self, index: Option<u8>) -> Self {
+        Self(self.0 | index.and_then(|index| 1u32.checked_shl(index.into())).unwrap_or(0))
+    }
+
+    /// Whether the place is in the set.
+    pub fn has(self, index: u8) -> bool {
+        1u32.checked_shl(index.into()).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// Whether nobody is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// What a key is for (profile section 12). The number is the one in the trust root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,6 +119,11 @@ impl Role {
             7 => Self::ImageSecond,
             _ => return None,
         })
+    }
+
+    /// Whether keys of this role sign images.
+    pub const fn signs_images(self) -> bool {
+        matches!(self, Self::Image | Self::ImageSecond)
     }
 }
 
