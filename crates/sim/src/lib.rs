@@ -3,6 +3,8 @@
 //! Everything is deterministic: a failure names its case, and `AMPOULE_CASE=<case>` runs that case alone.
 #![forbid(unsafe_code)]
 
+pub mod cbor;
 pub mod chance;
 pub mod cuts;
+pub mod fixture;
 pub mod nor;
