@@ -662,15 +662,10 @@ mod tests {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// Profile section 18: RFC 8032 test key 1 and its thumbprint, and example (a) without text, field by field.
+    /// Profile section 18: RFC 8032 test key 1 and its thumbprint.
     #[test]
     fn key_ids_are_those_of_the_profile() {
-        let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
-        let secret = core::array::from_fn(|i| u8::from_str_radix(&seed[2 * i..2 * i + 2], 16).unwrap());
-        let key = Key {
-            scheme: Scheme::Ed25519,
-            secret,
-        };
+        let key = test_key(KEY_1);
         assert_eq!(
             hex(&key.public()),
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
@@ -679,6 +674,58 @@ mod tests {
             hex(&key.id()),
             "866eefbd6718c8846cd7ddfe43fc74ab1daac4538ff8514ea2ec2d410a415743"
         );
+    }
+
+    fn test_key(seed: &str) -> Key {
+        Key {
+            scheme: Scheme::Ed25519,
+            secret: unhex(seed),
+        }
+    }
+
+    fn unhex<const N: usize>(text: &str) -> [u8; N] {
+        assert_eq!(text.len(), 2 * N);
+        core::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+    }
+
+    const KEY_1: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const KEY_2: &str = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+    const KEY_3: &str = "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7";
+
+    /// Profile section 18, the trust root: by its length and its signatures, which cover every byte before them.
+    #[test]
+    fn the_root_is_that_of_the_profile() {
+        let [release, one, two] = [KEY_1, KEY_2, KEY_3].map(test_key);
+        let root = Root {
+            version: 1,
+            id: unhex("5b8b5becd94e5dde8b20af19702569a6"),
+            roles: vec![(1, 2, vec![one.clone(), two.clone()]), (2, 1, vec![release])],
+            required: vec![2],
+            image_required: None,
+            environment: None,
+            minima: Vec::new(),
+            signers: vec![one, two],
+        };
+        let file = hex(&root.build());
+        assert_eq!(file.len(), 2 * 628);
+        assert!(file.starts_with("8368616d702d726f6f74590186a60101026a616d702d726f6f742d3103505b8b5becd94e"));
+        assert!(file.ends_with("694fec21633e652e1efc16b667280a93f20689b8a00"));
+    }
+
+    /// Profile section 18, example (a): its manifest digest and its signature.
+    #[test]
+    fn the_release_is_that_of_the_profile() {
+        let text: [u8; 32] = unhex("aaf1047d55443b6283de436172697aaf87f4d12b8c29a25c0c499ba54aad344b");
+        let mut release = Release::new(7, (0..48).collect(), 3, &[test_key(KEY_1)]);
+        release.chunk = None;
+        release.device = Identity {
+            vendor: unhex("cfbff0d193755685968c48ce8b15ae17"),
+            class: unhex("ede90b60052b5a2084dd0b72f61219a5"),
+        };
+        release.manifest = vec![(23, Value::Array(vec![(-16).into(), text[..].into()]))];
+        let file = hex(&release.build());
+        assert!(file.contains("7e6e8c98996f39efaba18f0827504013694392186036e9dea9abb43d111ed90d"));
+        assert!(file.contains("2e4b56549976cf22539cc59caca22156f9bd7876c1eb218c221406fbda19dd24"));
     }
 
     #[test]

@@ -6,5 +6,6 @@
 pub mod cbor;
 pub mod chance;
 pub mod cuts;
+pub mod device;
 pub mod fixture;
 pub mod nor;
