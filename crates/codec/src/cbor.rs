@@ -74,9 +74,7 @@ impl Head {
         let Some(digits) = following.get(..width) else {
             return Ok(None);
         };
-        let argument = digits
-            .iter()
-            .fold(0u64, |sum, &digit| (sum << 8) | u64::from(digit));
+        let argument = digits.iter().fold(0u64, |sum, &digit| (sum << 8) | u64::from(digit));
         if argument < least {
             return Err(Reason::CborNotDeterministic.into());
         }
@@ -107,11 +105,7 @@ fn direct(kind: Kind, info: u8) -> Result<Head, Refused> {
     if kind == Kind::Simple && argument != TRUE && argument != NULL {
         return Err(Reason::CborMalformed.into());
     }
-    Ok(Head {
-        kind,
-        argument,
-        len: 1,
-    })
+    Ok(Head { kind, argument, len: 1 })
 }
 
 /// Reads items one after the other from borrowed bytes. Cheap to copy; a copy reads on by itself.
@@ -298,10 +292,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], Refused> {
         let length = usize::try_from(length).map_err(|_| Reason::CborMalformed)?;
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(Reason::CborMalformed)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Reason::CborMalformed)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -337,9 +328,7 @@ impl<'a> Reader<'a> {
 }
 
 fn deeper(levels: u8) -> Result<u8, Refused> {
-    levels
-        .checked_sub(1)
-        .ok_or(Reason::Limit.about("DEPTH_MAX"))
+    levels.checked_sub(1).ok_or(Reason::Limit.about("DEPTH_MAX"))
 }
 
 /// What was read of `before`, of which `rest` is left.
@@ -437,10 +426,7 @@ impl EncodedHead {
             *slot = *digit;
         }
         bytes[0] = major | info;
-        EncodedHead {
-            bytes,
-            len: width + 1,
-        }
+        EncodedHead { bytes, len: width + 1 }
     }
 
     /// The encoded bytes.
@@ -480,8 +466,7 @@ impl<'s> Writer<'s> {
 
     /// A text string.
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.head(Kind::Text, text.len() as u64)
-            .raw(text.as_bytes())
+        self.head(Kind::Text, text.len() as u64).raw(text.as_bytes())
     }
 
     /// The head of an array; `count` items are to follow.
@@ -782,9 +767,6 @@ mod tests {
             .filter(|b| !b.is_ascii_whitespace())
             .map(|b| (b as char).to_digit(16).unwrap() as u8)
             .collect();
-        digits
-            .chunks(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect()
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 }

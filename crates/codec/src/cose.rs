@@ -95,18 +95,9 @@ impl<'a> Sign1<'a> {
 }
 
 /// Writes a protected header, the content of a block's first element.
-pub fn write_protected(
-    writer: &mut Writer<'_>,
-    algorithm: i64,
-    kid: &KeyId,
-    chain: Option<Chain<'_>>,
-) {
+pub fn write_protected(writer: &mut Writer<'_>, algorithm: i64, kid: &KeyId, chain: Option<Chain<'_>>) {
     writer.map(2 + usize::from(chain.is_some()));
-    writer
-        .int(HEADER_ALG)
-        .int(algorithm)
-        .int(HEADER_KID)
-        .bytes(kid);
+    writer.int(HEADER_ALG).int(algorithm).int(HEADER_KID).bytes(kid);
     let Some(chain) = chain else { return };
     writer.int(HEADER_X5CHAIN);
     match chain.intermediate {
@@ -347,25 +338,14 @@ impl<'a> PublicKey<'a> {
             PublicKey::MlDsa { .. } => (KTY_AKP, 2),
             PublicKey::HssLms { .. } => (KTY_HSS_LMS, 2),
         };
-        writer
-            .map(others + usize::from(with_algorithm))
-            .int(1)
-            .int(kty);
+        writer.map(others + usize::from(with_algorithm)).int(1).int(kty);
         if with_algorithm {
             writer.int(3).int(self.algorithm());
         }
         match self {
             PublicKey::Ed25519 { x } => writer.int(-1).int(CRV_ED25519).int(-2).bytes(*x),
-            PublicKey::P256 { x, y } => writer
-                .int(-1)
-                .int(CRV_P256)
-                .int(-2)
-                .bytes(*x)
-                .int(-3)
-                .bytes(*y),
-            PublicKey::MlDsa { public, .. } | PublicKey::HssLms { public } => {
-                writer.int(-1).bytes(public)
-            }
+            PublicKey::P256 { x, y } => writer.int(-1).int(CRV_P256).int(-2).bytes(*x).int(-3).bytes(*y),
+            PublicKey::MlDsa { public, .. } | PublicKey::HssLms { public } => writer.int(-1).bytes(public),
         };
     }
 }
@@ -411,25 +391,17 @@ impl<'a> Members<'a> {
         } = self;
         match (kty?, algorithm?, curve, public, x, y) {
             (KTY_OKP, ALG_ED25519, Some(CRV_ED25519), None, Some(x), None) => {
-                Some(PublicKey::Ed25519 {
-                    x: x.try_into().ok()?,
-                })
+                Some(PublicKey::Ed25519 { x: x.try_into().ok()? })
             }
-            (KTY_EC2, ALG_ESP256, Some(CRV_P256), None, Some(x), Some(y)) => {
-                Some(PublicKey::P256 {
-                    x: x.try_into().ok()?,
-                    y: y.try_into().ok()?,
-                })
-            }
-            (KTY_AKP, ALG_ML_DSA_87..=ALG_ML_DSA_44, None, Some(public), None, None) => {
-                Some(PublicKey::MlDsa {
-                    algorithm: algorithm?,
-                    public,
-                })
-            }
-            (KTY_HSS_LMS, ALG_HSS_LMS, None, Some(public), None, None) => {
-                Some(PublicKey::HssLms { public })
-            }
+            (KTY_EC2, ALG_ESP256, Some(CRV_P256), None, Some(x), Some(y)) => Some(PublicKey::P256 {
+                x: x.try_into().ok()?,
+                y: y.try_into().ok()?,
+            }),
+            (KTY_AKP, ALG_ML_DSA_87..=ALG_ML_DSA_44, None, Some(public), None, None) => Some(PublicKey::MlDsa {
+                algorithm: algorithm?,
+                public,
+            }),
+            (KTY_HSS_LMS, ALG_HSS_LMS, None, Some(public), None, None) => Some(PublicKey::HssLms { public }),
             _ => None,
         }
     }
@@ -443,10 +415,7 @@ mod tests {
 
     const KID: KeyId = [7; 32];
 
-    fn with_block<T>(
-        write: impl Fn(&mut Writer<'_>),
-        judge: impl FnOnce(Result<Sign1<'_>, Refused>) -> T,
-    ) -> T {
+    fn with_block<T>(write: impl Fn(&mut Writer<'_>), judge: impl FnOnce(Result<Sign1<'_>, Refused>) -> T) -> T {
         let mut room = [0; 4096];
         judge(Sign1::decode(
             cbor::encode(&mut room, write).unwrap(),
@@ -479,10 +448,7 @@ mod tests {
             }),
         ] {
             let mut protected = [0; 128];
-            let protected = cbor::encode(&mut protected, |w| {
-                write_protected(w, ALG_ESP256, &KID, chain)
-            })
-            .unwrap();
+            let protected = cbor::encode(&mut protected, |w| write_protected(w, ALG_ESP256, &KID, chain)).unwrap();
             let sent = Sign1 {
                 protected,
                 algorithm: ALG_ESP256,
@@ -490,19 +456,13 @@ mod tests {
                 chain,
                 signature: &[9; 64],
             };
-            with_block(
-                |w| sent.encode(w),
-                |received| assert_eq!(received, Ok(sent)),
-            );
+            with_block(|w| sent.encode(w), |received| assert_eq!(received, Ok(sent)));
         }
     }
 
     #[test]
     fn every_other_header_is_refused() {
-        assert_eq!(
-            number_of(|w| block(w, |w| write_protected(w, -8, &KID, None))),
-            0
-        );
+        assert_eq!(number_of(|w| block(w, |w| write_protected(w, -8, &KID, None))), 0);
         assert_eq!(number_of(|w| block(w, |_| ())), 214, "empty");
         assert_eq!(
             number_of(|w| block(w, |w| {
@@ -573,18 +533,12 @@ mod tests {
             leaf: &long,
             intermediate: None,
         });
-        assert_eq!(
-            number_of(|w| block(w, |w| write_protected(w, -9, &KID, chain))),
-            105
-        );
+        assert_eq!(number_of(|w| block(w, |w| write_protected(w, -9, &KID, chain))), 105);
         let chain = Some(Chain {
             leaf: &long[1..],
             intermediate: None,
         });
-        assert_eq!(
-            number_of(|w| block(w, |w| write_protected(w, -9, &KID, chain))),
-            0
-        );
+        assert_eq!(number_of(|w| block(w, |w| write_protected(w, -9, &KID, chain))), 0);
     }
 
     #[test]
@@ -605,12 +559,7 @@ mod tests {
         );
         assert_eq!(
             number_of(|w| {
-                w.tag(18)
-                    .array(4)
-                    .embedded(header)
-                    .map(0)
-                    .bytes(&[])
-                    .bytes(&[]);
+                w.tag(18).array(4).embedded(header).map(0).bytes(&[]).bytes(&[]);
             }),
             213
         );
@@ -669,18 +618,11 @@ mod tests {
         let number = |write: fn(&mut Writer<'_>)| {
             let mut room = [0; 256];
             let bytes = cbor::encode(&mut room, write).unwrap();
-            PublicKey::decode(bytes, Reason::RootInvalid)
-                .map_or_else(|refused| refused.reason.number(), |_| 0)
+            PublicKey::decode(bytes, Reason::RootInvalid).map_or_else(|refused| refused.reason.number(), |_| 0)
         };
         assert_eq!(
             number(|w| {
-                w.map(3)
-                    .int(1)
-                    .int(1)
-                    .int(-1)
-                    .int(6)
-                    .int(-2)
-                    .bytes(&[1; 32]);
+                w.map(3).int(1).int(1).int(-1).int(6).int(-2).bytes(&[1; 32]);
             }),
             801,
             "no alg"

@@ -116,8 +116,12 @@ impl StoreHeader {
 
     /// Offset of the revocation list from the start of the copy, and the whole length of the copy; `None` on overflow.
     pub fn extents(&self) -> Option<(u32, u32)> {
-        let list = (STORE_HEADER_BYTES as u32).checked_add(self.root_len)?.checked_next_multiple_of(STORE_ALIGN_BYTES)?;
-        let end = list.checked_add(self.list_len)?.checked_next_multiple_of(STORE_ALIGN_BYTES)?;
+        let list = (STORE_HEADER_BYTES as u32)
+            .checked_add(self.root_len)?
+            .checked_next_multiple_of(STORE_ALIGN_BYTES)?;
+        let end = list
+            .checked_add(self.list_len)?
+            .checked_next_multiple_of(STORE_ALIGN_BYTES)?;
         Some((list, end))
     }
 }
@@ -167,6 +171,11 @@ pub fn record_units(first: &[u8]) -> Option<usize> {
     (units >= 1 && units <= RECORD_UNITS_MAX).then_some(units)
 }
 
+/// Whether these are the bytes of one whole record, of any kind.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    open(bytes).is_some()
+}
+
 /// Kind and payload of a whole record; `None` when its check value is wrong.
 fn open(bytes: &[u8]) -> Option<(u8, Take<'_>)> {
     let stored = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
@@ -211,7 +220,9 @@ impl HalfHeader {
     pub fn decode(bytes: &[u8]) -> Option<HalfHeader> {
         let (kind, mut rest) = open(bytes)?;
         let (magic, format): ([u8; 6], _) = (rest.take()?, u16::from_le_bytes(rest.take()?));
-        let header = HalfHeader { generation: rest.u32()? };
+        let header = HalfHeader {
+            generation: rest.u32()?,
+        };
         (kind == KIND_HALF && &magic == b"AMPLOG" && format == FORMAT).then_some(header)
     }
 }
@@ -264,7 +275,9 @@ impl BootEvent {
 
     /// Decodes one unit.
     pub fn decode(bytes: &[u8]) -> Option<BootEvent> {
-        let (KIND_BOOT, mut rest) = open(bytes)? else { return None };
+        let (KIND_BOOT, mut rest) = open(bytes)? else {
+            return None;
+        };
         let [kind, major] = rest.take()?;
         let reason = u16::from_le_bytes(rest.take()?);
         let [minor, _] = rest.take()?;
@@ -323,6 +336,8 @@ pub enum JournalRecord {
         head_len: u32,
         /// The transport's view of the file.
         upload: Upload,
+        /// The version to show for its domain once it is confirmed, when the release names one.
+        version: Option<Version>,
     },
     /// The head is whole in the head area: from now on it may be read back (and verified again) after a reset.
     HeadStored,
@@ -345,6 +360,8 @@ pub enum JournalRecord {
         /// Its security counter.
         counter: u32,
     },
+    /// The bootloader is (about to be) asked to take the staged image.
+    Requested,
     /// The pending release is given up.
     Dropped {
         /// The numbered reason.
@@ -365,6 +382,7 @@ const KIND_CHUNKS: u8 = 0x14;
 const KIND_STAGED: u8 = 0x15;
 const KIND_DROPPED: u8 = 0x16;
 const KIND_REVERTED: u8 = 0x17;
+const KIND_REQUESTED: u8 = 0x18;
 
 impl JournalRecord {
     /// Encodes to whole units.
@@ -372,15 +390,19 @@ impl JournalRecord {
         match *self {
             JournalRecord::Committed { release, version } => Encoded::new(KIND_COMMITTED, |out| {
                 out.release(&release);
-                let parts = version.unwrap_or_default();
-                out.put(&[parts.parts().len() as u8]);
-                parts.parts().iter().for_each(|part| out.put(&part.to_le_bytes()));
+                out.version(version);
             }),
-            JournalRecord::Pending { release, head_len, upload } => Encoded::new(KIND_PENDING, |out| {
+            JournalRecord::Pending {
+                release,
+                head_len,
+                upload,
+                version,
+            } => Encoded::new(KIND_PENDING, |out| {
                 out.release(&release);
                 out.put(&head_len.to_le_bytes());
                 out.put(&upload.len.to_le_bytes());
                 out.put(&upload.sha);
+                out.version(version);
             }),
             JournalRecord::HeadStored => Encoded::new(KIND_HEAD, |_| ()),
             JournalRecord::Payload { ordinal, offset } => Encoded::new(KIND_PAYLOAD, |out| {
@@ -392,6 +414,7 @@ impl JournalRecord {
                 out.put(&counter.to_le_bytes());
                 out.put(&image);
             }),
+            JournalRecord::Requested => Encoded::new(KIND_REQUESTED, |_| ()),
             JournalRecord::Dropped { reason } => Encoded::new(KIND_DROPPED, |out| out.put(&reason.to_le_bytes())),
             JournalRecord::Reverted { reason } => Encoded::new(KIND_REVERTED, |out| out.put(&reason.to_le_bytes())),
         }
@@ -401,10 +424,19 @@ impl JournalRecord {
     pub fn decode(bytes: &[u8]) -> Option<JournalRecord> {
         let (kind, mut rest) = open(bytes)?;
         Some(match kind {
-            KIND_COMMITTED => JournalRecord::Committed { release: rest.release()?, version: rest.version()? },
+            KIND_COMMITTED => JournalRecord::Committed {
+                release: rest.release()?,
+                version: rest.version()?,
+            },
             KIND_PENDING => {
                 let (release, head_len, len) = (rest.release()?, rest.u32()?, rest.u32()?);
-                JournalRecord::Pending { release, head_len, upload: Upload { len, sha: rest.take()? } }
+                let upload = Upload { len, sha: rest.take()? };
+                JournalRecord::Pending {
+                    release,
+                    head_len,
+                    upload,
+                    version: rest.version()?,
+                }
             }
             KIND_HEAD => JournalRecord::HeadStored,
             KIND_PAYLOAD => {
@@ -416,8 +448,13 @@ impl JournalRecord {
                 let (counter, image) = (rest.u32()?, rest.take()?);
                 JournalRecord::Staged { image, counter }
             }
-            KIND_DROPPED => JournalRecord::Dropped { reason: u16::from_le_bytes(rest.take()?) },
-            KIND_REVERTED => JournalRecord::Reverted { reason: u16::from_le_bytes(rest.take()?) },
+            KIND_REQUESTED => JournalRecord::Requested,
+            KIND_DROPPED => JournalRecord::Dropped {
+                reason: u16::from_le_bytes(rest.take()?),
+            },
+            KIND_REVERTED => JournalRecord::Reverted {
+                reason: u16::from_le_bytes(rest.take()?),
+            },
             _ => return None,
         })
     }
@@ -435,6 +472,12 @@ impl Fill<'_> {
             front.copy_from_slice(bytes);
             self.0 = rest;
         }
+    }
+
+    fn version(&mut self, version: Option<Version>) {
+        let version = version.unwrap_or_default();
+        self.put(&[version.parts().len() as u8]);
+        version.parts().iter().for_each(|part| self.put(&part.to_le_bytes()));
     }
 
     fn release(&mut self, release: &ReleaseId) {
@@ -462,7 +505,11 @@ impl Take<'_> {
     }
 
     fn release(&mut self) -> Option<ReleaseId> {
-        Some(ReleaseId { domain: self.take()?, sequence: self.u64()?, digest: self.take()? })
+        Some(ReleaseId {
+            domain: self.take()?,
+            sequence: self.u64()?,
+            digest: self.take()?,
+        })
     }
 
     fn version(&mut self) -> Option<Option<Version>> {
@@ -482,15 +529,34 @@ mod tests {
     use std::vec::Vec;
 
     fn records() -> Vec<JournalRecord> {
-        let release = ReleaseId { domain: [1; 16], sequence: 0x0102_0304_0506, digest: [2; 32] };
+        let release = ReleaseId {
+            domain: [1; 16],
+            sequence: 0x0102_0304_0506,
+            digest: [2; 32],
+        };
         std::vec![
-            JournalRecord::Committed { release, version: Version::new(&[1, 2, 3, 4, u64::MAX]) },
+            JournalRecord::Committed {
+                release,
+                version: Version::new(&[1, 2, 3, 4, u64::MAX])
+            },
             JournalRecord::Committed { release, version: None },
-            JournalRecord::Pending { release, head_len: 777, upload: Upload { sha: [3; 32], len: 99 } },
+            JournalRecord::Pending {
+                release,
+                head_len: 777,
+                upload: Upload { sha: [3; 32], len: 99 },
+                version: Version::new(&[9, 8, 7, 6, 5]),
+            },
             JournalRecord::HeadStored,
-            JournalRecord::Payload { ordinal: 2, offset: 500 },
+            JournalRecord::Payload {
+                ordinal: 2,
+                offset: 500
+            },
             JournalRecord::Chunks { count: 7 },
-            JournalRecord::Staged { image: [4; 32], counter: 5 },
+            JournalRecord::Staged {
+                image: [4; 32],
+                counter: 5
+            },
+            JournalRecord::Requested,
             JournalRecord::Dropped { reason: 509 },
             JournalRecord::Reverted { reason: 931 },
         ]
@@ -500,7 +566,10 @@ mod tests {
     fn records_come_back_and_a_changed_bit_is_found() {
         for record in records() {
             let encoded = record.encode();
-            assert_eq!(record_units(encoded.as_bytes()), Some(encoded.as_bytes().len() / UNIT_BYTES));
+            assert_eq!(
+                record_units(encoded.as_bytes()),
+                Some(encoded.as_bytes().len() / UNIT_BYTES)
+            );
             assert_eq!(JournalRecord::decode(encoded.as_bytes()), Some(record));
             let mut bytes = encoded.as_bytes().to_vec();
             for bit in 0..bytes.len() * 8 {
@@ -534,7 +603,10 @@ mod tests {
         };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..16], *b"AMPTRUST\x01\x00\x03\x01\x03\x00\x00\x00");
-        assert_eq!(bytes[16..36], [0x74, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0x6a, 0, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(
+            bytes[16..36],
+            [0x74, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0x6a, 0, 0, 0, 0, 7, 0, 0, 0]
+        );
         assert_eq!(bytes[48..80], [0xab; 32]);
         assert_eq!(bytes[80..], [0; 16]);
         assert_eq!(StoreHeader::parse(&bytes), Some(header));
@@ -563,7 +635,10 @@ mod tests {
         assert_eq!(half.encode().as_bytes()[8..20], *b"AMPLOG\x01\x00\x02\x00\x00\x00");
         // The check value is the common CRC-32 ("123456789" gives cbf43926).
         assert_eq!(check_value(b"1234\0\0\0\0"), check_value(b"1234abcd"));
-        let units: Vec<_> = records().iter().map(|record| record.encode().as_bytes().len() / UNIT_BYTES).collect();
-        assert_eq!(units, [4, 3, 4, 1, 1, 1, 2, 1, 1]);
+        let units: Vec<_> = records()
+            .iter()
+            .map(|record| record.encode().as_bytes().len() / UNIT_BYTES)
+            .collect();
+        assert_eq!(units, [4, 3, 5, 1, 1, 1, 2, 1, 1, 1]);
     }
 }

@@ -38,7 +38,11 @@ impl Area {
 
     fn is_whole_sectors(&self, flash: &impl Flash) -> bool {
         let starts = |address| flash.sector(address).is_some_and(|sector| sector.start == address);
-        let ends = |address: u32| flash.sector(address.wrapping_sub(1)).is_some_and(|sector| sector.end() == address);
+        let ends = |address: u32| {
+            flash
+                .sector(address.wrapping_sub(1))
+                .is_some_and(|sector| sector.end() == address)
+        };
         self.len > 0 && self.start.checked_add(self.len).is_some() && starts(self.start) && ends(self.end())
     }
 }
@@ -108,7 +112,9 @@ impl Layout {
         let whole = all().all(|area| area.is_whole_sectors(flash) && area.end() <= flash.size());
         let mut apart = true;
         for (number, one) in all().enumerate() {
-            apart &= all().skip(number + 1).all(|other| one.end() <= other.start || other.end() <= one.start);
+            apart &= all()
+                .skip(number + 1)
+                .all(|other| one.end() <= other.start || other.end() <= one.start);
         }
         if !whole || !apart {
             return Err(Reason::LayoutRefused);
@@ -145,7 +151,10 @@ impl Slots {
 
     fn fit(layout: &Layout, flash: &impl Flash) -> Option<Slots> {
         let (primary, secondary) = (layout.primary, layout.secondary);
-        let sector_size = flash.sector(primary.start).map(|sector| sector.len).filter(|len| *len > 0)?;
+        let sector_size = flash
+            .sector(primary.start)
+            .map(|sector| sector.len)
+            .filter(|len| *len > 0)?;
         let even = |area: Area| {
             let mut at = area.start;
             while at < area.end() {

@@ -5,5 +5,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod boot;
+pub mod bootlog;
+pub mod device;
 pub mod flash;
+pub mod journal;
 pub mod layout;
+mod log;
+pub mod slot;
+pub mod store;
+pub mod swap;

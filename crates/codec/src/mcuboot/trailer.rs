@@ -12,9 +12,12 @@ pub const STATES_PER_SECTOR: u32 = 2;
 /// The largest alignment of the format, in bytes.
 pub const ALIGN_BYTES_MAX: u32 = 32;
 
-const MAGIC_ALIGN_8: [u8; MAGIC_BYTES] =
-    [0x77, 0xc2, 0x95, 0xf3, 0x60, 0xd2, 0xef, 0x7f, 0x35, 0x52, 0x50, 0x0f, 0x2c, 0xb6, 0x79, 0x80];
-const MAGIC_TAIL: [u8; 14] = [0x2d, 0xe1, 0x5d, 0x29, 0x41, 0x0b, 0x8d, 0x77, 0x67, 0x9c, 0x11, 0x0f, 0x1f, 0x8a];
+const MAGIC_ALIGN_8: [u8; MAGIC_BYTES] = [
+    0x77, 0xc2, 0x95, 0xf3, 0x60, 0xd2, 0xef, 0x7f, 0x35, 0x52, 0x50, 0x0f, 0x2c, 0xb6, 0x79, 0x80,
+];
+const MAGIC_TAIL: [u8; 14] = [
+    0x2d, 0xe1, 0x5d, 0x29, 0x41, 0x0b, 0x8d, 0x77, 0x67, 0x9c, 0x11, 0x0f, 0x1f, 0x8a,
+];
 
 /// The magic that marks a written trailer, which depends on the alignment.
 pub const fn magic(max_align: u32) -> [u8; MAGIC_BYTES] {
@@ -47,7 +50,12 @@ impl TrailerLayout {
             return None;
         }
         let max_align = if write_size > 8 { write_size } else { 8 };
-        let layout = TrailerLayout { slot_len, write_size, max_align, max_sectors };
+        let layout = TrailerLayout {
+            slot_len,
+            write_size,
+            max_align,
+            max_sectors,
+        };
         if layout.len() > slot_len || slot_len % write_size != 0 {
             return None;
         }
@@ -76,7 +84,11 @@ impl TrailerLayout {
 
     /// Bytes that the magic occupies when written; it stands at the end of them.
     pub const fn magic_unit(&self) -> u32 {
-        if self.max_align > MAGIC_BYTES as u32 { self.max_align } else { MAGIC_BYTES as u32 }
+        if self.max_align > MAGIC_BYTES as u32 {
+            self.max_align
+        } else {
+            MAGIC_BYTES as u32
+        }
     }
 
     /// Position of the unit that ends with the magic.
@@ -259,7 +271,10 @@ mod tests {
         assert_eq!(Magic::parse(&magic(16), 8, 0xff), Magic::Bad);
         assert_eq!(Magic::parse(&[0; 16], 16, 0), Magic::Unset);
         assert_eq!(magic(32)[..3], [32, 0, 0x2d]);
-        assert_eq!([1, 0xff, 0x7f].map(|byte| Flag::parse(byte, 0xff)), [Flag::Set, Flag::Unset, Flag::Bad]);
+        assert_eq!(
+            [1, 0xff, 0x7f].map(|byte| Flag::parse(byte, 0xff)),
+            [Flag::Set, Flag::Unset, Flag::Bad]
+        );
         assert_eq!(SwapType::parse(SwapType::Revert.info(3)), Some(SwapType::Revert));
         assert_eq!(SwapType::parse(0xff), None);
     }

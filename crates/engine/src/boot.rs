@@ -1,0 +1,280 @@
+//! What the bootloader does between reset and hand-over.
+//!
+//! It knows the image format, the trust store and the trailers, and nothing of manifests. Every image is verified
+//! before it moves and before it starts, by the image role of the stored root and the security counter.
+
+use crate::bootlog;
+use crate::flash::Flash;
+use crate::layout::{Layout, SlotId, Slots};
+use crate::slot::SlotReader;
+use crate::store::{Found, Store};
+use crate::swap::{self, Request, Swap, Trailers};
+use codec::Reason;
+use codec::limits::Limits;
+use codec::mcuboot::trailer::{Magic, SwapType};
+use codec::plan::Uuid;
+use codec::record::{BootEvent, BootEventKind};
+use trust::alg::Algorithms;
+use trust::image::{Bootable, ImageRule};
+use trust::root::TrustRoot;
+
+/// What a boot may do at most before it starts something: resume, revert, upgrade, start, and one spare.
+const ROUNDS_MAX: u32 = 6;
+
+/// What the bootloader is compiled for.
+#[derive(Clone, Copy)]
+pub struct Board<'b> {
+    /// The flash layout.
+    pub layout: &'b Layout,
+    /// The vendor id that every image must name.
+    pub vendor: &'b Uuid,
+    /// The class id that every image must name.
+    pub class: &'b Uuid,
+    /// The signature algorithms that this device implements.
+    pub algorithms: Algorithms<'b>,
+    /// The board's limits.
+    pub limits: &'b Limits,
+}
+
+/// The caller's memory.
+pub struct Buffers<'m> {
+    /// For the root file: as long as the longest root of the board.
+    pub root: &'m mut [u8],
+    /// For image bytes on their way through the hash; at least 64 bytes.
+    pub scratch: &'m mut [u8],
+}
+
+/// Why the processor was reset, as far as retained memory tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    /// Power came on, or nobody knows.
+    Power,
+    /// The software asked for it.
+    Software,
+    /// The watchdog bit, or the trial's deadline passed.
+    Watchdog,
+    /// The software crashed.
+    Fault,
+}
+
+impl Reset {
+    /// Why a trial that ended with this reset is taken back.
+    const fn revert_reason(self) -> Reason {
+        match self {
+            Reset::Watchdog => Reason::RevertedWatchdog,
+            Reset::Fault => Reason::RevertedFault,
+            Reset::Power | Reset::Software => Reason::RevertedUnconfirmed,
+        }
+    }
+}
+
+/// What comes after the bootloader.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// This image starts.
+    Start(Start),
+    /// Nothing may start: wait for help, and say why.
+    Recovery(Reason),
+}
+
+/// An image that may start.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The verified image.
+    pub image: Bootable,
+    /// Flash address of its vector table.
+    pub entry: u32,
+    /// Whether it runs on trial: the watchdog must be armed with the trial deadline.
+    pub trial: bool,
+}
+
+/// Decides what runs now. Never fails: what goes wrong ends in recovery with its reason.
+pub fn run<F: Flash>(flash: &mut F, board: &Board<'_>, reset: Reset, buffers: Buffers<'_>) -> Outcome {
+    match decide(flash, board, reset, buffers) {
+        Ok(start) => Outcome::Start(start),
+        Err(reason) => {
+            // Noted if it can be; the recovery answers in any case.
+            let _ = bootlog::note(flash, board.layout, &event(BootEventKind::Recovery, Some(reason), None));
+            Outcome::Recovery(reason)
+        }
+    }
+}
+
+fn decide<F: Flash>(flash: &mut F, board: &Board<'_>, reset: Reset, buffers: Buffers<'_>) -> Result<Start, Reason> {
+    let slots = Slots::new(board.layout, flash)?;
+    let store = match Store::open(flash, board.layout)? {
+        Found::Store(store) => store.heal(flash, board.layout).unwrap_or(store),
+        Found::Blank => return Err(Reason::NoRoot),
+        Found::Corrupt => return Err(Reason::StoreCorrupt),
+    };
+    let root = store.read_root(flash, board.layout, buffers.root)?;
+    let root = TrustRoot::stored(root, board.limits).map_err(|refused| refused.reason)?;
+    let mut boot = Boot {
+        flash,
+        board,
+        slots,
+        store,
+        root,
+        scratch: buffers.scratch,
+        reset,
+        fresh: false,
+    };
+    for _ in 0..ROUNDS_MAX {
+        if let Some(start) = boot.round()? {
+            return Ok(start);
+        }
+    }
+    Err(Reason::NoBootableImage)
+}
+
+struct Boot<'b, F> {
+    flash: &'b mut F,
+    board: &'b Board<'b>,
+    slots: Slots,
+    store: Store,
+    root: TrustRoot<'b>,
+    scratch: &'b mut [u8],
+    reset: Reset,
+    /// Whether the trial image was swapped in by this very boot and has not run yet.
+    fresh: bool,
+}
+
+impl<F: Flash> Boot<'_, F> {
+    /// One step towards a start; `None` when the trailers must be looked at again.
+    fn round(&mut self) -> Result<Option<Start>, Reason> {
+        let trailers = Trailers::read(self.flash, &self.slots)?;
+        match trailers.request() {
+            Request::Resume(kind) => self.resume(kind, &trailers),
+            Request::Revert if !self.fresh => self.revert(&trailers),
+            Request::Test => self.upgrade(SwapType::Test, &trailers),
+            Request::Permanent => self.upgrade(SwapType::Permanent, &trailers),
+            Request::Revert | Request::None => self.start(&trailers),
+        }
+    }
+
+    /// Verifies the primary and, if it is confirmed, raises the counter to its own: before anything else is judged.
+    fn judge_primary(&mut self, trailers: &Trailers) -> Result<Bootable, Reason> {
+        let image = self.judge(SlotId::Primary, 0)?;
+        if trailers.is_confirmed() {
+            // A store that cannot be written keeps its old floor; the device still starts.
+            let raised = self
+                .store
+                .raise_counter(self.flash, self.board.layout, 0, image.counter());
+            self.store = raised.unwrap_or(self.store);
+        }
+        Ok(image)
+    }
+
+    /// The boot chain's one rule, for an image at this offset of a slot.
+    fn judge(&mut self, slot: SlotId, offset: u32) -> Result<Bootable, Reason> {
+        let rule = ImageRule {
+            root: &self.root,
+            algorithms: &self.board.algorithms,
+            vendor: self.board.vendor,
+            class: self.board.class,
+            floor: self.store.counter(0),
+            slot_limit: self.slots.image_len_max(),
+            pinned: self.store.header().pinned,
+        };
+        rule.judge(
+            &mut SlotReader::new(self.flash, &self.slots, slot, offset),
+            self.scratch,
+        )
+    }
+
+    fn start(&mut self, trailers: &Trailers) -> Result<Option<Start>, Reason> {
+        match self.judge_primary(trailers) {
+            Ok(image) => {
+                let entry = self.slots.area(SlotId::Primary).start + u32::from(image.header().hdr_size);
+                Ok(Some(Start {
+                    image,
+                    entry,
+                    trial: trailers.is_trial(),
+                }))
+            }
+            // The copy that was swapped in is damaged: it never ran, but its trial is over.
+            Err(_) if trailers.is_trial() && self.fresh => self.revert(trailers),
+            Err(_) => Err(Reason::NoBootableImage),
+        }
+    }
+
+    /// Row "test" or "permanent": the staged image moves in only if it would be allowed to start.
+    fn upgrade(&mut self, kind: SwapType, trailers: &Trailers) -> Result<Option<Start>, Reason> {
+        let old = self.judge_primary(trailers).map_or(0, |image| image.total_len());
+        match self.judge(SlotId::Secondary, self.slots.staging_offset()) {
+            Ok(new) => {
+                self.note(BootEventKind::Upgrade, None, Some(&new))?;
+                Swap::upgrade(self.flash, &self.slots, kind, old.max(new.total_len()))?;
+                self.fresh = kind == SwapType::Test;
+            }
+            Err(reason) => {
+                self.note(BootEventKind::Refused, Some(reason), None)?;
+                swap::erase_trailer(self.flash, &self.slots, SlotId::Secondary)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Row "resume". Before anything moved, the staged image is verified again.
+    fn resume(&mut self, kind: SwapType, trailers: &Trailers) -> Result<Option<Start>, Reason> {
+        if !Swap::resumable(self.flash, &self.slots)? {
+            return self.start(trailers);
+        }
+        let untouched = !Swap::has_moved(self.flash, &self.slots)?;
+        if kind != SwapType::Revert && untouched {
+            if let Err(reason) = self.judge(SlotId::Secondary, self.slots.staging_offset()) {
+                self.note(BootEventKind::Refused, Some(reason), None)?;
+                swap::erase_trailer(self.flash, &self.slots, SlotId::Primary)?;
+                return Ok(None);
+            }
+        }
+        Swap::resume(self.flash, &self.slots, kind)?;
+        self.fresh = kind == SwapType::Test;
+        Ok(None)
+    }
+
+    /// Row "revert": the image had its trial. The old one moves back only if it would be allowed to start.
+    fn revert(&mut self, trailers: &Trailers) -> Result<Option<Start>, Reason> {
+        let trial = self.judge(SlotId::Primary, 0);
+        let old = self.judge(SlotId::Secondary, 0);
+        let reason = if trial.is_ok() {
+            self.reset.revert_reason()
+        } else {
+            Reason::RevertedInvalid
+        };
+        let size = swap::revert_size(self.flash, &self.slots, trailers.secondary.magic == Magic::Good)?;
+        match old {
+            Ok(old) if old.total_len() <= size => {
+                self.note(BootEventKind::Revert, Some(reason), trial.as_ref().ok())?;
+                Swap::revert(self.flash, &self.slots, size)?;
+                Ok(None)
+            }
+            _ if trial.is_ok() => {
+                self.note(BootEventKind::Stuck, Some(reason), trial.as_ref().ok())?;
+                if trailers.secondary.magic == Magic::Good {
+                    swap::erase_trailer(self.flash, &self.slots, SlotId::Secondary)?;
+                }
+                self.fresh = true;
+                Ok(None)
+            }
+            _ => Err(Reason::NoBootableImage),
+        }
+    }
+
+    fn note(&mut self, kind: BootEventKind, reason: Option<Reason>, image: Option<&Bootable>) -> Result<(), Reason> {
+        bootlog::note(self.flash, self.board.layout, &event(kind, reason, image))
+    }
+}
+
+fn event(kind: BootEventKind, reason: Option<Reason>, image: Option<&Bootable>) -> BootEvent {
+    let version = image.map(|image| image.header().version).unwrap_or_default();
+    let digest = image
+        .and_then(|image| image.digest().first_chunk().copied())
+        .unwrap_or_default();
+    BootEvent {
+        kind,
+        reason: reason.map_or(0, Reason::number),
+        digest,
+        version: (version.major, version.minor, version.revision, version.build),
+    }
+}

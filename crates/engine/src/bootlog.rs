@@ -1,0 +1,31 @@
+//! What the bootloader did and why, kept over resets and power cuts, so that the application can report it: above all
+//! *that and why* a new image was taken back.
+
+use crate::flash::Flash;
+use crate::layout::Layout;
+use crate::log::Log;
+use codec::Reason;
+use codec::record::BootEvent;
+
+/// The last event; `None` when nothing was ever noted.
+pub fn last(flash: &mut impl Flash, layout: &Layout) -> Result<Option<BootEvent>, Reason> {
+    let Some(log) = Log::open(flash, layout.boot_log)? else {
+        return Ok(None);
+    };
+    let mut last = None;
+    log.for_each(flash, |record| last = BootEvent::decode(record).or(last))?;
+    Ok(last)
+}
+
+/// Notes an event before the bootloader acts on it. The same event twice in a row is one that a cut repeated.
+pub(crate) fn note(flash: &mut impl Flash, layout: &Layout, event: &BootEvent) -> Result<(), Reason> {
+    if last(flash, layout)? == Some(*event) {
+        return Ok(());
+    }
+    let record = event.encode();
+    match Log::open(flash, layout.boot_log)? {
+        Some(mut log) if log.has_room(record.as_bytes().len()) => log.append(flash, &record),
+        Some(log) => log.switch(flash, |flash, log| log.append(flash, &record)).map(|_| ()),
+        None => Log::start_anew(flash, layout.boot_log)?.append(flash, &record),
+    }
+}

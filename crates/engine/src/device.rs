@@ -1,0 +1,378 @@
+//! The application's side of the engine: what the device is, what it runs, and the steps a person or a server may ask
+//! for. Installing is in [`crate::install`].
+
+use crate::boot::Board;
+use crate::bootlog;
+use crate::flash::Flash;
+use crate::journal::{Committed, Journal, Pending, Progress, State};
+use crate::layout::{SlotId, Slots};
+use crate::slot::{self, ImageInfo, SlotReader};
+use crate::store::{Found, Store};
+use crate::swap::{self, Request, Trailers};
+use codec::mcuboot::trailer::SwapType;
+use codec::plan::{ComponentId, Plan, Uuid, Version};
+use codec::record::{BootEventKind, JournalRecord, Lifecycle, ReleaseId};
+use codec::{Reason, Refused};
+use trust::admit::{ComponentView, DeviceView, DomainView};
+use trust::digest::Sha256;
+use trust::image::{Bootable, ImageRule};
+use trust::root::TrustRoot;
+
+/// The version of this engine, against which releases may demand a minimum.
+pub const ENGINE_VERSION: [u32; 3] = [0, 1, 0];
+
+/// What an application is compiled for.
+#[derive(Clone, Copy)]
+pub struct Config<'d> {
+    /// The board, as the bootloader knows it too.
+    pub board: Board<'d>,
+    /// The name of the component in the slots.
+    pub component: ComponentId<'d>,
+    /// The device id, once the device has one.
+    pub device: Option<Uuid>,
+}
+
+/// A running device.
+pub struct Device<'d, F> {
+    pub(crate) flash: F,
+    pub(crate) config: Config<'d>,
+    pub(crate) slots: Slots,
+    pub(crate) journal: Journal,
+    pub(crate) root: TrustRoot<'d>,
+    store: Store,
+    running: Option<ImageInfo>,
+    self_tested: bool,
+}
+
+impl<'d, F: Flash> Device<'d, F> {
+    /// Reads what the device is and settles what the last boot decided: a confirmed release is committed, one that went
+    /// back is recorded with its reason. `root` holds the root file for as long as the device lives.
+    pub fn open(mut flash: F, config: Config<'d>, root: &'d mut [u8]) -> Result<Self, Refused> {
+        let layout = config.board.layout;
+        let slots = Slots::new(layout, &flash)?;
+        let Found::Store(store) = Store::open(&mut flash, layout)? else {
+            return Err(Reason::NoRoot.refused());
+        };
+        let root = TrustRoot::stored(store.read_root(&mut flash, layout, root)?, config.board.limits)?;
+        let journal = Journal::open(&mut flash, layout)?;
+        let mut reader = SlotReader::new(&mut flash, &slots, SlotId::Primary, 0);
+        let running = slot::identify(&mut reader, slots.image_len_max()).ok();
+        let mut device = Device {
+            flash,
+            config,
+            slots,
+            journal,
+            root,
+            store,
+            running,
+            self_tested: false,
+        };
+        device.settle()?;
+        Ok(device)
+    }
+
+    /// The flash, for what belongs to the application alone.
+    pub fn flash(&mut self) -> &mut F {
+        &mut self.flash
+    }
+
+    /// The image that runs; `None` when the engine does not run from a slot (in tests).
+    pub fn running(&self) -> Option<&ImageInfo> {
+        self.running.as_ref()
+    }
+
+    /// What the journal says.
+    pub fn state(&self) -> &State {
+        self.journal.state()
+    }
+
+    /// Where in its life the device is.
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.store.header().lifecycle
+    }
+
+    /// The trust root in force.
+    pub fn root(&self) -> &TrustRoot<'d> {
+        &self.root
+    }
+
+    /// What the device is compiled for.
+    pub fn config(&self) -> &Config<'d> {
+        &self.config
+    }
+
+    /// The security counter in the trust store.
+    pub fn stored_counter(&self) -> u32 {
+        self.store.counter(0)
+    }
+
+    /// The rollback floor: the larger of the stored counter and that of the confirmed running image.
+    pub fn counter_floor(&mut self) -> Result<u32, Reason> {
+        let confirmed = self.trailers()?.is_confirmed();
+        let running = self.running.and_then(|image| image.counter).filter(|_| confirmed);
+        Ok(self.store.counter(0).max(running.unwrap_or(0)))
+    }
+
+    /// Whether the running image is on trial.
+    pub fn is_trial(&mut self) -> Result<bool, Reason> {
+        Ok(self.trailers()?.is_trial())
+    }
+
+    /// Whether the running image is confirmed.
+    pub fn is_confirmed(&mut self) -> Result<bool, Reason> {
+        Ok(self.trailers()?.is_confirmed())
+    }
+
+    /// What the bootloader will do at the next reset.
+    pub fn request(&mut self) -> Result<Request, Reason> {
+        Ok(self.trailers()?.request())
+    }
+
+    /// The application says that it works: from now on it may be confirmed.
+    pub fn self_test_passed(&mut self) {
+        self.self_tested = true;
+    }
+
+    /// Confirms the running image. Refused before the self-test passed (1001); does nothing when no trial runs.
+    ///
+    /// The flag is written first and is the truth; the release is committed after it, and repaired from it at the next
+    /// start. The stored counter is the bootloader's business.
+    pub fn confirm(&mut self) -> Result<(), Refused> {
+        if !self.self_tested {
+            return Err(Reason::NotSelfTested.refused());
+        }
+        if self.trailers()?.is_trial() && self.is_unconfirmed()? {
+            swap::write_confirm(&mut self.flash, &self.slots)?;
+        }
+        self.settle()
+    }
+
+    /// Asks the bootloader to try the staged image at the next reset. Refused when nothing with this hash TLV is staged
+    /// (1009, 1004) and during a trial (613).
+    pub fn request_test(&mut self, image: Option<&[u8; 32]>) -> Result<(), Refused> {
+        let trailers = self.trailers()?;
+        if trailers.is_trial() {
+            return Err(Reason::TrialRunning.refused());
+        }
+        let staged = self.staged()?.ok_or(Reason::NothingStaged)?;
+        if image.is_some_and(|image| *image != staged.digest) {
+            return Err(Reason::HashUnknown.refused());
+        }
+        if trailers.request() == Request::Test {
+            return Ok(());
+        }
+        // Whoever asks, the boot chain's own rule decides; asking for what it would refuse helps nobody.
+        self.judge_staged(&mut [0; 256])?;
+        if let Some(Pending {
+            progress:
+                Progress::Staged {
+                    image,
+                    requested: false,
+                    ..
+                },
+            ..
+        }) = self.state().pending
+        {
+            if image == staged.digest {
+                self.append(JournalRecord::Requested)?;
+            }
+        }
+        Ok(swap::write_request(&mut self.flash, &self.slots, SwapType::Test)?)
+    }
+
+    /// The image in the staging slot, if there is one.
+    pub fn staged(&mut self) -> Result<Option<ImageInfo>, Reason> {
+        // While an image is on trial, what stands there is the old image, at the slot's start.
+        let offset = if self.trailers()?.is_trial() {
+            0
+        } else {
+            self.slots.staging_offset()
+        };
+        let mut reader = SlotReader::new(&mut self.flash, &self.slots, SlotId::Secondary, offset);
+        Ok(slot::identify(&mut reader, self.slots.image_len_max()).ok())
+    }
+
+    /// Empties the staging slot. Refused during a trial (613), while an image waits for the bootloader (1010).
+    pub fn erase_staging(&mut self) -> Result<(), Refused> {
+        self.staging_is_free()?;
+        if self.state().pending.is_some() {
+            self.append(JournalRecord::Dropped { reason: 0 })?;
+        }
+        Ok(self.slots.area(SlotId::Secondary).erase(&mut self.flash)?)
+    }
+
+    /// Whether the staging slot may be written at all: the fallback of a trial must stay, and so must what the
+    /// bootloader was asked to take.
+    pub(crate) fn staging_is_free(&mut self) -> Result<(), Refused> {
+        let trailers = self.trailers()?;
+        if trailers.is_trial() {
+            return Err(Reason::TrialRunning.refused());
+        }
+        match trailers.request() {
+            Request::None => Ok(()),
+            _ => Err(Reason::SlotPending.refused()),
+        }
+    }
+
+    /// Judges the staged image by the boot chain's own rule.
+    pub(crate) fn judge_staged(&mut self, scratch: &mut [u8]) -> Result<Bootable, Reason> {
+        let floor = self.counter_floor()?;
+        let rule = ImageRule {
+            root: &self.root,
+            algorithms: &self.config.board.algorithms,
+            vendor: self.config.board.vendor,
+            class: self.config.board.class,
+            floor,
+            slot_limit: self.slots.image_len_max(),
+            pinned: self.store.header().pinned,
+        };
+        let offset = self.slots.staging_offset();
+        rule.judge(
+            &mut SlotReader::new(&mut self.flash, &self.slots, SlotId::Secondary, offset),
+            scratch,
+        )
+    }
+
+    pub(crate) fn append(&mut self, record: JournalRecord) -> Result<(), Refused> {
+        self.journal.append(&mut self.flash, self.config.board.layout, record)
+    }
+
+    pub(crate) fn trailers(&mut self) -> Result<Trailers, Reason> {
+        Trailers::read(&mut self.flash, &self.slots)
+    }
+
+    fn is_unconfirmed(&mut self) -> Result<bool, Reason> {
+        Ok(!self.trailers()?.is_confirmed())
+    }
+
+    /// Repairs the journal from what the trailers and the boot log say.
+    fn settle(&mut self) -> Result<(), Refused> {
+        let Some(pending) = self.state().pending else {
+            return Ok(());
+        };
+        let Progress::Staged { image, requested, .. } = pending.progress else {
+            return Ok(());
+        };
+        let trailers = self.trailers()?;
+        if self.running.is_some_and(|running| running.digest == image) {
+            return if trailers.is_confirmed() {
+                self.commit(pending)
+            } else {
+                Ok(())
+            };
+        }
+        if !requested || trailers.request() != Request::None {
+            return Ok(());
+        }
+        // The bootloader was asked and the image does not run: its log says why. Without an entry for this image the
+        // request never reached the trailer.
+        let event = bootlog::last(&mut self.flash, self.config.board.layout)?;
+        let Some(event) = event.filter(|event| image.starts_with(&event.digest) || event.digest == [0; 8]) else {
+            return Ok(());
+        };
+        match event.kind {
+            BootEventKind::Revert => self.append(JournalRecord::Reverted { reason: event.reason }),
+            BootEventKind::Refused => self.append(JournalRecord::Dropped { reason: event.reason }),
+            _ => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, pending: Pending) -> Result<(), Refused> {
+        let version = pending.version.or(self.running.map(|image| version_of(&image)));
+        self.append(JournalRecord::Committed {
+            release: pending.release,
+            version,
+        })
+    }
+
+    /// The device as the release sees it.
+    pub(crate) fn view(&mut self) -> Result<View<'_>, Reason> {
+        let floor = self.counter_floor()?;
+        let trial = self.is_trial()?;
+        Ok(View {
+            config: &self.config,
+            state: self.journal.state(),
+            version: self.running.map(|image| version_of(&image)),
+            floor,
+            trial,
+        })
+    }
+}
+
+/// The facts that [`trust::admit`] asks for.
+pub(crate) struct View<'v> {
+    config: &'v Config<'v>,
+    state: &'v State,
+    version: Option<Version>,
+    floor: u32,
+    trial: bool,
+}
+
+impl DeviceView for View<'_> {
+    fn component(&self, id: &ComponentId<'_>) -> Option<ComponentView> {
+        (*id == self.config.component).then_some(ComponentView {
+            vendor: *self.config.board.vendor,
+            class: *self.config.board.class,
+            device: self.config.device,
+            version: self.version,
+            counter_floor: self.floor,
+        })
+    }
+
+    fn domain(&self, id: &ComponentId<'_>) -> DomainView {
+        let domain = domain_key(id);
+        let committed = self
+            .state
+            .committed_in(&domain)
+            .map(|committed: &Committed| committed.release);
+        let pending = self
+            .state
+            .pending
+            .map(|pending| pending.release)
+            .filter(|release| release.domain == domain);
+        let pair = |release: ReleaseId| (release.sequence, release.digest);
+        DomainView {
+            committed: committed.map(pair),
+            pending: pending.map(pair),
+        }
+    }
+
+    fn engine_version(&self) -> [u32; 3] {
+        ENGINE_VERSION
+    }
+
+    fn trial_running(&self) -> bool {
+        self.trial
+    }
+}
+
+/// The journal's name of a sequence domain: the first half of SHA-256 over its parts, each after its length.
+pub(crate) fn domain_key(id: &ComponentId<'_>) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in id.parts() {
+        hash.update(&[part.len() as u8]);
+        hash.update(part);
+    }
+    hash.finish().first_chunk().copied().unwrap_or_default()
+}
+
+/// The journal's name of a release.
+pub(crate) fn release_id(plan: &Plan<'_>, digest: &[u8; 32]) -> ReleaseId {
+    ReleaseId {
+        domain: domain_key(&plan.domain),
+        sequence: plan.sequence,
+        digest: *digest,
+    }
+}
+
+/// An image version as releases compare it.
+fn version_of(image: &ImageInfo) -> Version {
+    let version = image.version;
+    let parts = [
+        version.major.into(),
+        version.minor.into(),
+        version.revision.into(),
+        version.build.into(),
+    ];
+    Version::new(&parts).unwrap_or_default()
+}
