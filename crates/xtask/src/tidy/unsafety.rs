@@ -1,0 +1,148 @@
+//! `unsafe` only in `boot`, and every use there says why it is sound.
+
+use super::{House, Kind, Problems};
+
+/// The one crate that may: it touches registers and jumps to the application.
+const UNSAFE_FOLDER: &str = "crates/boot/";
+const FORBID: &str = "#![forbid(unsafe_code)]";
+
+pub(super) fn check(house: &House) -> Problems {
+    let mut problems = Problems::new();
+    for krate in house
+        .crates
+        .iter()
+        .filter(|krate| !UNSAFE_FOLDER.starts_with(&format!("{}/", krate.folder)))
+    {
+        for target in krate.targets.iter().filter(|target| target.kind == Kind::Product) {
+            let text = house.text(&target.file);
+            // A fuzz target's entry point is made by a macro of the fuzzer, with unsafe code inside.
+            if !text.contains(FORBID) && !text.contains("fuzz_target!") {
+                problems.push(format!("{} lacks {FORBID}", target.file));
+            }
+        }
+    }
+    for (path, text) in house.files_ending(".rs") {
+        let uses = uses(text);
+        if path.starts_with(UNSAFE_FOLDER) {
+            let unexplained = uses.into_iter().filter(|line| !is_explained(text, *line));
+            problems.extend(unexplained.map(|line| format!("{path}:{}: unsafe without a `// SAFETY:` line", line + 1)));
+        } else {
+            problems.extend(
+                uses.into_iter()
+                    .map(|line| format!("{path}:{}: unsafe outside of boot", line + 1)),
+            );
+        }
+    }
+    problems
+}
+
+/// Lines (from 0) that use the keyword `unsafe` in code.
+fn uses(text: &str) -> Vec<usize> {
+    let keyword = [
+        "unsafe {",
+        "unsafe fn",
+        "unsafe impl",
+        "unsafe extern",
+        "unsafe trait",
+        "#[unsafe(",
+        "unsafe{",
+    ];
+    let is_use = |line: &str| {
+        let code = line.split("//").next().unwrap_or("");
+        keyword
+            .iter()
+            .any(|word| code.contains(word) && !code.contains(&format!("\"{word}")))
+            || code.trim() == "unsafe"
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| is_use(line))
+        .map(|(number, _)| number)
+        .collect()
+}
+
+/// Whether the line itself, or the comments and attributes right above it, give the reason. A statement that starts on
+/// an earlier line may carry the comment above its first line.
+fn is_explained(text: &str, line: usize) -> bool {
+    const REACH_LINES: usize = 8;
+    let lines: Vec<&str> = text.lines().collect();
+    let has_reason = |line: &str| line.contains("// SAFETY:") || line.contains("/// # Safety");
+    if lines.get(line).is_some_and(|line| has_reason(line)) {
+        return true;
+    }
+    for above in lines.iter().take(line).rev().take(REACH_LINES) {
+        if has_reason(above) {
+            return true;
+        }
+        let above = above.trim();
+        let ends_another_statement = above.ends_with(';') || above.ends_with('}') || above.is_empty();
+        if ends_another_statement && !above.starts_with("//") && !above.starts_with("#[") {
+            return false;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Crate, Target, house_of};
+    use super::*;
+
+    /// The keyword, so that these fixtures are not uses themselves.
+    const WORD: &str = "unsafe";
+
+    fn problems(path: &str, text: &str) -> Problems {
+        check(&house_of(&[(path, &text.replace("UNSAFE", WORD))]))
+    }
+
+    #[test]
+    fn unsafe_outside_boot_is_found() {
+        assert_eq!(
+            problems("crates/engine/src/a.rs", "fn a() {\n    UNSAFE { b() }\n}\n").len(),
+            1
+        );
+    }
+
+    #[test]
+    fn unsafe_in_a_comment_is_no_use() {
+        assert!(problems("crates/engine/src/a.rs", "// UNSAFE { is a word }\n").is_empty());
+    }
+
+    #[test]
+    fn boot_needs_a_reason_for_each_block() {
+        let path = "crates/boot/src/a.rs";
+        assert!(problems(path, "// SAFETY: the register exists.\nUNSAFE { a() }\n").is_empty());
+        assert!(
+            problems(
+                path,
+                "// SAFETY: two lines\n// of reason.\n#[inline]\nUNSAFE fn a() {}\n"
+            )
+            .is_empty()
+        );
+        assert!(problems(path, "// SAFETY: mine\nlet a =\n    UNSAFE { a() };\n").is_empty());
+        assert_eq!(problems(path, "UNSAFE { a() }\n").len(), 1);
+        assert_eq!(
+            problems(path, "// SAFETY: of another.\nUNSAFE { a() };\nUNSAFE { b() };\n").len(),
+            1
+        );
+        assert_eq!(problems(path, "#[UNSAFE(no_mangle)]\nfn a() {}\n").len(), 1);
+    }
+
+    #[test]
+    fn a_crate_root_without_forbid_is_found() {
+        let target = Target {
+            kind: Kind::Product,
+            file: "crates/a/src/lib.rs".into(),
+        };
+        let krate = Crate {
+            folder: "crates/a".into(),
+            targets: vec![target],
+            ..Crate::default()
+        };
+        let mut house = house_of(&[("crates/a/src/lib.rs", "//! Nothing.\n")]);
+        house.crates = vec![krate];
+        assert_eq!(check(&house).len(), 1);
+        house.files.insert("crates/a/src/lib.rs".into(), format!("{FORBID}\n"));
+        assert!(check(&house).is_empty());
+    }
+}
