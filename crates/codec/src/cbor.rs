@@ -119,6 +119,12 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// A reader of nothing.
+    pub const EMPTY: Reader<'static> = Reader {
+        rest: &[],
+        wrong: Reason::CborMalformed,
+    };
+
     /// A reader of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader {
@@ -393,6 +399,45 @@ impl<'a> Keys<'a> {
         };
         Reader::demanding(key, wrong).int().map(Some)
     }
+}
+
+/// How far the item at the start of a stream reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// More bytes are needed: at least this many from the item's start.
+    Needs(usize),
+    /// The item is this many bytes long, and all of them are there.
+    Complete(usize),
+}
+
+/// How long the item at the start of `prefix` is, as far as the heads that have arrived tell. Its inside is not judged
+/// beyond that; at most as many steps as there are bytes.
+pub fn extent(prefix: &[u8]) -> Result<Extent, Refused> {
+    let mut at: usize = 0;
+    let mut items: u64 = 1;
+    while let Some(left) = items.checked_sub(1) {
+        let rest = prefix.get(at..).unwrap_or(&[]);
+        let Some(head) = Head::read(rest)? else {
+            return Ok(Extent::Needs(at.max(prefix.len()).saturating_add(1)));
+        };
+        let (more, content) = match head.kind {
+            Kind::Uint | Kind::Negative | Kind::Simple => (0, 0),
+            Kind::Bytes | Kind::Text => (0, head.argument),
+            Kind::Tag => (1, 0),
+            Kind::Array => (head.argument, 0),
+            Kind::Map => (head.argument.saturating_mul(2), 0),
+        };
+        items = left.saturating_add(more);
+        let content = usize::try_from(content).map_err(|_| Reason::CborMalformed)?;
+        at = at
+            .checked_add(head.len)
+            .and_then(|at| at.checked_add(content))
+            .ok_or(Reason::CborMalformed)?;
+    }
+    if at > prefix.len() {
+        return Ok(Extent::Needs(at));
+    }
+    Ok(Extent::Complete(at))
 }
 
 /// Takes encoded bytes: a buffer, a counter, a hash.
@@ -736,6 +781,22 @@ mod tests {
         reader.truth().unwrap();
         assert_eq!(reader.uint(), Ok(u64::MAX));
         assert_eq!(reader.end(), Ok(()));
+    }
+
+    #[test]
+    fn the_extent_of_a_growing_item_never_shrinks() {
+        let whole = unhex("d86b a2 02 5818 000000000000000000000000000000000000000000000000 6161 83 01 f6 a1 20 61 62");
+        assert_eq!(extent(&whole), Ok(Extent::Complete(whole.len())));
+        let mut least = 0;
+        for length in 0..whole.len() {
+            let Ok(Extent::Needs(needed)) = extent(&whole[..length]) else {
+                panic!("complete at {length}")
+            };
+            assert!(needed > length && needed >= least && needed <= whole.len());
+            least = needed;
+        }
+        assert_eq!(extent(&unhex("9bffffffffffffffff00")), Ok(Extent::Needs(11)));
+        assert_eq!(extent(&unhex("9f")), Err(Reason::CborNotDeterministic.into()));
     }
 
     #[test]

@@ -169,12 +169,12 @@ pub struct Blocks<'a> {
     reader: Reader<'a>,
     left: usize,
     last: Option<&'a KeyId>,
-    cert_max: u32,
+    cert_max: Option<u32>,
 }
 
 impl<'a> Blocks<'a> {
-    /// The next `count` items of `reader`.
-    pub(crate) fn new(mut reader: Reader<'a>, count: usize, cert_max: u32) -> Self {
+    /// The next `count` items of `reader`, with certificates of `cert_max` bytes at most, or none allowed at all.
+    pub(crate) fn new(mut reader: Reader<'a>, count: usize, cert_max: Option<u32>) -> Self {
         reader.demand(Reason::CborMalformed);
         Blocks {
             reader,
@@ -182,6 +182,11 @@ impl<'a> Blocks<'a> {
             last: None,
             cert_max,
         }
+    }
+
+    /// How many blocks are left.
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// Checks every block and that nothing follows the last.
@@ -193,7 +198,10 @@ impl<'a> Blocks<'a> {
     }
 
     fn decode_next(&mut self) -> Result<Sign1<'a>, Refused> {
-        let block = Sign1::decode(self.reader.bytes()?, self.cert_max)?;
+        let block = Sign1::decode(self.reader.bytes()?, self.cert_max.unwrap_or(u32::MAX))?;
+        if block.chain.is_some() && self.cert_max.is_none() {
+            return Err(Reason::AuthBlockHeader.into());
+        }
         if self.last.is_some_and(|last| last >= block.kid) {
             return Err(Reason::AuthBlockOrder.into());
         }
