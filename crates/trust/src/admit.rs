@@ -11,6 +11,8 @@ use codec::plan::{ComponentId, Plan, Source, Step, Target, Uuid, Version};
 /// A value that enough authorised keys signed.
 ///
 /// ```compile_fail,E0451
+/// # use ampoule_codec as codec;
+/// # use ampoule_trust as trust;
 /// // Nobody outside this crate can make one:
 /// let forged = trust::Authentic { value: 7, digest: [0; 32], minimum: 0, signers: trust::Signers::default() };
 /// ```
@@ -52,6 +54,8 @@ impl<T> Authentic<T> {
 /// A value that this device may carry out now.
 ///
 /// ```compile_fail,E0451
+/// # use ampoule_codec as codec;
+/// # use ampoule_trust as trust;
 /// // Nobody outside this crate can make one:
 /// fn skip_the_checks<T>(authentic: trust::Authentic<T>) -> trust::Admitted<T> {
 ///     trust::Admitted { authentic, standing: trust::Standing::New }
