@@ -56,6 +56,8 @@ codes! {
     SameKeyTwice = 2019, "SAME_KEY_TWICE", "Give every signing key once: thresholds count distinct keys.";
     NotAPublicKey = 2020, "NOT_A_PUBLIC_KEY", "Give a public key in PEM form (`ampoule key show --pem KEY`), or a private key file.";
 
+    KeyHalvesDiffer = 2021, "KEY_HALVES_DIFFER", "The file is damaged, or somebody changed it: use its backup.";
+
     ImageOption = 2101, "IMAGE_OPTION", "Change the option; `ampoule image sign --help` explains each.";
     ImageTooLarge = 2102, "IMAGE_TOO_LARGE", "Make the firmware smaller, or check --slot-size, --align and --max-align against the board.";
     ImageHeaderSpace = 2103, "IMAGE_HEADER_SPACE", "Add --pad-header, or link the firmware so that it leaves --header-size zero bytes at its start.";

@@ -1,12 +1,24 @@
 //! Private keys and the signatures they make.
 //!
 //! A [`Signer`] gets a message or a digest and gives back a signature; the private key never leaves it. Keys in
-//! encrypted files are one kind; hardware and external signers stand behind the same trait.
+//! encrypted files ([`file`]) are one kind; hardware and external signers stand behind the same trait.
+//!
+//! No terminal, no environment, no clock: passphrases come in as bytes, and the operating system's random generator is
+//! the only thing asked for.
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod file;
+pub mod passphrase;
+pub mod public;
+pub mod sample;
+pub mod signer;
 
 pub use error::{Code, Error};
+pub use passphrase::Passphrase;
+pub use public::PublicKey;
+pub use signer::{DevelopmentOnly, Signature, Signer};
+pub use trust::SignatureAlgorithm;
 
 /// The result of everything on the host side.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
