@@ -6,7 +6,7 @@ use pkcs8::der::pem::PemLabel;
 use pkcs8::der::{Decode, Document};
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 use pkcs8::{EncodePublicKey, LineEnding, ObjectIdentifier};
-use trust::{PORTABLE, SignatureAlgorithm};
+use trust::{PORTABLE, Sha256, SignatureAlgorithm};
 
 use crate::file;
 use crate::{Code, Result};
@@ -35,13 +35,13 @@ impl PublicKey {
     ///
     /// Errors: [`Code::KeyAlgorithm`] another length or algorithm; [`Code::KeyWeak`] no good key.
     pub fn from_raw(algorithm: SignatureAlgorithm, raw: &[u8]) -> Result<Self> {
-        let key = trust::PublicKey::from_raw(algorithm, raw).ok_or_else(unsupported)?;
+        let key = trust::raw_key(algorithm, raw).ok_or_else(unsupported)?;
         let verifier = PORTABLE.find(algorithm).ok_or_else(unsupported)?;
         let weak = |_| Code::KeyWeak.error("the public key is weak: anybody could forge its signatures");
         verifier.check_key(&key).map_err(weak)?;
         match key {
-            trust::PublicKey::Ed25519(point) => Ok(PublicKey(Point::Ed25519(*point))),
-            trust::PublicKey::Esp256 { x, y } => Ok(PublicKey(Point::Esp256 { x: *x, y: *y })),
+            trust::PublicKey::Ed25519 { x } => Ok(PublicKey(Point::Ed25519(*x))),
+            trust::PublicKey::P256 { x, y } => Ok(PublicKey(Point::Esp256 { x: *x, y: *y })),
             _ => Err(unsupported()),
         }
     }
@@ -88,7 +88,10 @@ impl PublicKey {
 
     /// The algorithm of the key.
     pub fn algorithm(&self) -> SignatureAlgorithm {
-        self.borrow().algorithm()
+        match self.0 {
+            Point::Ed25519(_) => SignatureAlgorithm::Ed25519,
+            Point::Esp256 { .. } => SignatureAlgorithm::Esp256,
+        }
     }
 
     /// The name of the algorithm for a person: `ed25519` or `p256`.
@@ -110,8 +113,8 @@ impl PublicKey {
     /// The key as `trust` takes it.
     pub fn borrow(&self) -> trust::PublicKey<'_> {
         match &self.0 {
-            Point::Ed25519(point) => trust::PublicKey::Ed25519(point),
-            Point::Esp256 { x, y } => trust::PublicKey::Esp256 { x, y },
+            Point::Ed25519(x) => trust::PublicKey::Ed25519 { x },
+            Point::Esp256 { x, y } => trust::PublicKey::P256 { x, y },
         }
     }
 
@@ -122,7 +125,7 @@ impl PublicKey {
 
     /// The key's name in images (TLV KEYHASH): SHA-256 of its SubjectPublicKeyInfo.
     pub fn image_key_hash(&self) -> [u8; 32] {
-        trust::image_key_hash(&self.borrow())
+        Sha256::of(&self.to_spki_der())
     }
 
     /// SubjectPublicKeyInfo in DER.
@@ -169,7 +172,7 @@ mod tests {
             let key = file::generate(algorithm).unwrap().public_key().clone();
             assert_eq!(PublicKey::from_pem(&key.to_pem()).unwrap(), key);
             assert_eq!(PublicKey::from_spki_der(&key.to_spki_der()).unwrap(), key);
-            assert_eq!(trust::Sha256::of(&key.to_spki_der()), key.image_key_hash());
+            assert_eq!(trust::image_key_hash(&key.borrow()), Some(key.image_key_hash()));
         }
     }
 
