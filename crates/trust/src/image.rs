@@ -6,7 +6,7 @@
 use crate::alg::{Algorithms, SIGNATURE_BYTES};
 use crate::digest::{SHA256_BYTES, Sha256};
 use crate::key::image_key_hash;
-use crate::root::{Entries, Entry, TrustRoot};
+use crate::root::{Entries, Entry, Role, TrustRoot};
 use codec::Reason;
 use codec::cose::PublicKey;
 use codec::mcuboot::tlv::kind;
@@ -76,7 +76,7 @@ impl Bootable {
     }
 
     /// The entries of the trust root that signed it; empty for a pinned image, whose signatures are not asked for.
-    /// [`TrustRoot::entries`] names them.
+    /// [`TrustRoot::signers`] names them.
     pub fn counted(&self) -> Entries {
         self.counted
     }
@@ -123,7 +123,10 @@ impl ImageRule<'_> {
 
     /// The key that a KEYHASH names, if the root lists it for images. Pairs of other keys are not ours to judge.
     fn key_named(&self, key_hash: [u8; SHA256_BYTES]) -> Option<Entry<'_>> {
-        let mut keys = self.root.entries().filter(|entry| entry.role.signs_images());
+        let mut keys = self
+            .root
+            .entries()
+            .filter(|entry| matches!(entry.role, Role::Image | Role::ImageSecond));
         keys.find(|entry| entry.key.and_then(|key| image_key_hash(&key)) == Some(key_hash))
     }
 

@@ -25,4 +25,4 @@ pub use codec::cose::{KeyId, PublicKey};
 pub use digest::Sha256;
 pub use image::{Bootable, ImageRule};
 pub use key::{image_key_hash, thumbprint};
-pub use root::{Entries, Entry, Role, Signer, Signers, TrustRoot};
+pub use root::{Entries, Entry, Revocations, Role, RoleSet, Signer, Signers, TrustRoot};
