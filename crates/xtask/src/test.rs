@@ -8,7 +8,6 @@ use std::time::Instant;
 
 /// Lints against everything that can panic, for the crates that read outside bytes on a device.
 const NO_PANIC_LINTS: &[&str] = &[
-    "clippy::arithmetic_side_effects",
     "clippy::expect_used",
     "clippy::indexing_slicing",
     "clippy::panic",
