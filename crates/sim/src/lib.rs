@@ -3,6 +3,10 @@
 //! Everything is deterministic: a failure names its case, and `AMPOULE_CASE=<case>` runs that case alone.
 #![forbid(unsafe_code)]
 
+pub mod body;
+pub mod cbor;
 pub mod chance;
 pub mod cuts;
+pub mod device;
+pub mod fixture;
 pub mod nor;

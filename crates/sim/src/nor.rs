@@ -406,7 +406,7 @@ impl Nor {
         let erased = self.geometry.erased;
         let cells = &mut self.cells[sector.start as usize..sector.end() as usize];
         let split = chance.below(cells.len() as u64) as usize;
-        match chance.below(6) {
+        match chance.below(8) {
             0 => cells[..split].fill(erased),
             1 => cells[split..].fill(erased),
             2 => cells
@@ -414,6 +414,9 @@ impl Nor {
                 .for_each(|cell| *cell = mix(*cell, erased, chance.byte())),
             3 => cells.iter_mut().for_each(|cell| *cell = chance.byte()),
             4 => cells.fill(!erased),
+            // Erasing begins by programming every bit; this was as far as it came.
+            5 => cells[..split].fill(!erased),
+            6 => cells[split..].fill(!erased),
             _ => cells.fill(erased),
         }
         let units = self.geometry.units(sector.start, sector.len as usize);

@@ -1,0 +1,297 @@
+//! The engine in a simulated body: a device that boots and runs an application on [`Nor`], and the observer who holds it
+//! to the laws at every step.
+//!
+//! The observer does not ask the engine what it did: which image starts is judged by comparing the bytes in the primary
+//! slot with the images that the authority made.
+
+use crate::cuts::World;
+use crate::device::Shape;
+use crate::fixture::{Authority, Identity, sha256};
+use crate::nor::Nor;
+use codec::Reason;
+use codec::limits::Limits;
+use codec::plan::ComponentId;
+use engine::boot::{self, Board, Buffers, Outcome, Reset};
+use engine::device::{Config, Device};
+use engine::flash::Flash;
+use engine::layout::{Area, Layout, SlotId, Slots};
+use engine::store::{Found, Store};
+
+/// Resets until a device must have started an image or answer in recovery (law L12).
+pub const RESETS_MAX: u32 = 3;
+/// Bytes of the buffer for the root file.
+const ROOT_BYTES: usize = 1536;
+/// Bytes of the buffer for image bytes.
+const SCRATCH_BYTES: usize = 256;
+
+/// An image that the authority made, by its bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Made {
+    /// What tests call it.
+    pub name: &'static str,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// Its security counter.
+    pub counter: u32,
+}
+
+/// Everything about a device that does not change.
+#[derive(Clone)]
+pub struct Body {
+    /// Geometry.
+    pub shape: Shape,
+    /// What stands where.
+    pub layout: Layout,
+    /// Who may sign.
+    pub authority: Authority,
+    /// Limits of the board.
+    pub limits: Limits,
+    /// Images that may start on this device.
+    pub images: Vec<Made>,
+}
+
+/// What the observer has seen. Only what cannot be undone is noted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ledger {
+    /// The largest stored counter seen.
+    pub counter: u32,
+    /// The image that was confirmed last: nothing older may ever start again by itself.
+    pub confirmed: Option<&'static str>,
+    /// Every start: image, on trial.
+    pub starts: Vec<(&'static str, bool)>,
+    /// The steps of the scenario that were completed.
+    pub done: Vec<&'static str>,
+}
+
+/// A device and its observer.
+pub type Sim = World<Ledger>;
+
+/// What a boot ended in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Boot {
+    /// This image runs, perhaps on trial.
+    Runs(&'static str, bool),
+    /// Recovery answers.
+    Recovery(Reason),
+}
+
+impl Body {
+    /// A device of this shape under this authority; images are added by the test.
+    pub fn new(shape: Shape, authority: Authority) -> Body {
+        let (_, layout) = shape.blank();
+        let limits = Limits {
+            head_max: 2048,
+            manifest_max: 1024,
+            root_max: ROOT_BYTES as u32,
+            ..Limits::MCU
+        };
+        Body {
+            shape,
+            layout,
+            authority,
+            limits,
+            images: Vec::new(),
+        }
+    }
+
+    /// Makes and remembers an image of `len` bytes in all.
+    pub fn make(&mut self, name: &'static str, len: usize, counter: u32) -> Made {
+        let seed = 1 + self.images.len() as u64;
+        let empty = self.authority.image(seed, 0, counter).len();
+        let mut bytes = self.authority.image(seed, len - empty, counter);
+        // The length of an ECDSA signature in DER varies.
+        while bytes.len() != len {
+            let payload = len - empty + len - bytes.len();
+            bytes = self.authority.image(seed, payload, counter);
+        }
+        let made = Made { name, bytes, counter };
+        self.images.push(made.clone());
+        made
+    }
+
+    /// The longest image that this device can swap.
+    pub fn image_len_max(&self) -> usize {
+        let (nor, layout) = self.shape.blank();
+        Slots::new(&layout, &nor)
+            .expect("a shape that the engine accepts")
+            .image_len_max() as usize
+    }
+
+    /// A device from the factory: root stored, this image in the primary slot.
+    pub fn factory(&self, image: &Made) -> Sim {
+        let mut nor = self.provisioned();
+        nor.program(self.layout.primary.start, &image.bytes);
+        World::new(
+            nor,
+            Ledger {
+                confirmed: Some(image.name),
+                ..Ledger::default()
+            },
+        )
+    }
+
+    /// A device with a root and no image.
+    pub fn provisioned(&self) -> Nor {
+        let (mut nor, layout) = self.shape.blank();
+        let root = self.authority.trust_root.build();
+        Store::provision(&mut nor, &layout, &root).expect("an erased store takes a root");
+        nor
+    }
+
+    /// What bootloader and application are compiled for.
+    pub fn board(&self) -> Board<'_> {
+        Board {
+            layout: &self.layout,
+            vendor: &Identity::DEMO.vendor,
+            class: &Identity::DEMO.class,
+            algorithms: self.authority.scheme.algorithms(),
+            limits: &self.limits,
+        }
+    }
+
+    /// Where new images are staged.
+    pub fn staging_address(&self) -> u32 {
+        self.layout.secondary.start + self.shape.sector
+    }
+
+    /// The bytes of an area.
+    pub fn area<'n>(&self, nor: &'n Nor, area: Area) -> &'n [u8] {
+        &nor.cells()[area.start as usize..area.end() as usize]
+    }
+
+    /// The image of which all bytes stand at this address.
+    pub fn image_at(&self, nor: &Nor, address: u32) -> Option<&Made> {
+        let there = &nor.cells()[address as usize..];
+        self.images.iter().find(|image| there.starts_with(&image.bytes))
+    }
+
+    /// Writes an image to the staging place as an engine would: erased sectors, then whole units.
+    pub fn stage(&self, nor: &mut Nor, bytes: &[u8]) {
+        let Area { start, len } = self.layout.secondary;
+        let mut at = start;
+        while at < start + len {
+            let sector = nor.sector(at).expect("inside the flash");
+            nor.erase(sector).expect("powered");
+            at = sector.end();
+        }
+        let mut padded = bytes.to_vec();
+        padded.resize(
+            bytes.len().next_multiple_of(self.shape.write_size as usize),
+            self.shape.erased,
+        );
+        nor.write(self.staging_address(), &padded).expect("powered");
+    }
+
+    /// One reset: the bootloader runs. Checks the laws of starting and of counters.
+    pub fn boot(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
+        let (mut root, mut scratch) = ([0; ROOT_BYTES], [0; SCRATCH_BYTES]);
+        let buffers = Buffers {
+            root: &mut root,
+            scratch: &mut scratch,
+        };
+        let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
+        if !sim.nor.is_powered() {
+            return Err("the power failed".into());
+        }
+        self.judge_counter(sim)?;
+        let boot = match outcome {
+            Outcome::Recovery(reason) => return Ok(Boot::Recovery(reason)),
+            Outcome::Start(start) => {
+                let image = self.judge_start(sim)?;
+                let digest = sha256(&[signed_part(&image.bytes)]);
+                ensure(*start.image.digest() == digest, || {
+                    format!("{} starts under another digest", image.name)
+                })?;
+                ensure(image.counter >= sim.ledger().counter, || {
+                    format!(
+                        "{} starts with counter {} below {}",
+                        image.name,
+                        image.counter,
+                        sim.ledger().counter
+                    )
+                })?;
+                Boot::Runs(image.name, start.trial)
+            }
+        };
+        if let Boot::Runs(name, trial) = boot {
+            sim.note(|ledger| ledger.starts.push((name, trial)));
+        }
+        Ok(boot)
+    }
+
+    /// Resets until something runs or recovery answers; at most [`RESETS_MAX`] resets.
+    pub fn boots(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
+        self.boot(sim, reset)
+    }
+
+    /// Runs the application on the device.
+    pub fn app<R>(
+        &self,
+        sim: &mut Sim,
+        run: impl FnOnce(&mut Device<'_, &mut Nor>) -> Result<R, codec::Refused>,
+    ) -> Result<R, String> {
+        let mut root = [0; ROOT_BYTES];
+        let component: &[&[u8]] = &[b"app"];
+        let config = Config {
+            board: self.board(),
+            component: ComponentId::new(component).expect("one short part"),
+            device: None,
+        };
+        let mut device = Device::open(&mut sim.nor, config, &mut root).map_err(|refused| refused.to_string())?;
+        run(&mut device).map_err(|refused| refused.to_string())
+    }
+
+    /// Law: no image starts that the authority did not make, byte for byte.
+    fn judge_start(&self, sim: &Sim) -> Result<&Made, String> {
+        self.image_at(&sim.nor, self.layout.primary.start)
+            .ok_or_else(|| "an image starts that nobody made".into())
+    }
+
+    /// Law: counters never fall.
+    fn judge_counter(&self, sim: &mut Sim) -> Result<(), String> {
+        let Some(counter) = self.counter(&mut sim.nor) else {
+            return Err("the trust store is gone".into());
+        };
+        let seen = sim.ledger().counter;
+        ensure(counter >= seen, || {
+            format!("the stored counter fell from {seen} to {counter}")
+        })?;
+        if counter > seen {
+            sim.note(|ledger| ledger.counter = counter);
+        }
+        Ok(())
+    }
+
+    /// The stored counter; `None` when the store is not readable.
+    pub fn counter(&self, nor: &mut Nor) -> Option<u32> {
+        match Store::open(nor, &self.layout) {
+            Ok(Found::Store(store)) => Some(store.counter(0)),
+            _ => None,
+        }
+    }
+
+    /// The slot that holds the fallback during a trial.
+    pub fn fallback(&self, nor: &Nor) -> Option<&Made> {
+        self.image_at(nor, self.layout.secondary.start)
+    }
+
+    /// The areas of a slot id, for messages and diffs.
+    pub fn slot(&self, slot: SlotId) -> Area {
+        match slot {
+            SlotId::Primary => self.layout.primary,
+            SlotId::Secondary => self.layout.secondary,
+        }
+    }
+}
+
+/// Header, payload and protected TLVs of an image.
+fn signed_part(image: &[u8]) -> &[u8] {
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes([image[at], image[at + 1]]));
+    let payload = u32::from_le_bytes([image[12], image[13], image[14], image[15]]) as usize;
+    &image[..u16_at(8) + payload + u16_at(10)]
+}
+
+/// The claim, or what is wrong.
+pub fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
