@@ -11,7 +11,6 @@ use codec::plan::{ComponentId, Plan, Source, Step, Target, Uuid, Version};
 /// A value that enough authorised keys signed.
 ///
 /// ```compile_fail,E0451
-/// # use ampoule_codec as codec;
 /// # use ampoule_trust as trust;
 /// // Nobody outside this crate can make one:
 /// let forged = trust::Authentic { value: 7, digest: [0; 32], minimum: 0, signers: trust::Signers::default() };
@@ -54,7 +53,6 @@ impl<T> Authentic<T> {
 /// A value that this device may carry out now.
 ///
 /// ```compile_fail,E0451
-/// # use ampoule_codec as codec;
 /// # use ampoule_trust as trust;
 /// // Nobody outside this crate can make one:
 /// fn skip_the_checks<T>(authentic: trust::Authentic<T>) -> trust::Admitted<T> {

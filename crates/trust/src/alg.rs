@@ -5,7 +5,8 @@
 //! and a board may put a faster implementation of the same algorithm into its own list.
 
 use crate::digest::Sha256;
-use codec::cose::{self, PublicKey};
+use codec::cose;
+pub use codec::cose::PublicKey;
 use ed25519_compact::x25519;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 

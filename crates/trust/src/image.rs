@@ -39,7 +39,6 @@ pub struct ImageRule<'r> {
 /// An image that may start. Only [`ImageRule::judge`] makes one.
 ///
 /// ```compile_fail,E0451
-/// # use ampoule_codec as codec;
 /// # use ampoule_trust as trust;
 /// fn skip_the_checks(header: codec::mcuboot::ImageHeader) -> trust::Bootable {
 ///     trust::Bootable { header, total_len: 0, digest: [0; 32], counter: 0, counted: Default::default() }
