@@ -139,7 +139,8 @@ impl ImageHeader {
         }
         // An address that no flag explains would be a field that nobody checks.
         let address_explained = self.load_addr == 0 || self.flags & flags::ROM_FIXED != 0;
-        let header_fits = usize::from(self.hdr_size) >= HEADER_BYTES && self.hdr_size % HEADER_ALIGN_BYTES == 0;
+        let header_fits =
+            usize::from(self.hdr_size) >= HEADER_BYTES && self.hdr_size.is_multiple_of(HEADER_ALIGN_BYTES);
         let area_fits = self.protect_tlv_size == 0 || usize::from(self.protect_tlv_size) >= super::tlv::INFO_BYTES;
         let size_fits = self.img_size != 0 && self.checked_signed_len().is_some();
         if address_explained && header_fits && area_fits && size_fits {
