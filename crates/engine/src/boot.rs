@@ -144,7 +144,7 @@ impl<F: Flash> Boot<'_, F> {
     fn round(&mut self) -> Result<Option<Start>, Reason> {
         let trailers = Trailers::read(self.flash, &self.slots)?;
         match trailers.request() {
-            Request::Resume(kind) => self.resume(kind, &trailers),
+            Request::Resume(kind) => self.resume(kind),
             Request::Revert if !self.fresh => self.revert(&trailers),
             Request::Test => self.upgrade(SwapType::Test, &trailers),
             Request::Permanent => self.upgrade(SwapType::Permanent, &trailers),
@@ -216,9 +216,11 @@ impl<F: Flash> Boot<'_, F> {
     }
 
     /// Row "resume". Before anything moved, the staged image is verified again.
-    fn resume(&mut self, kind: SwapType, trailers: &Trailers) -> Result<Option<Start>, Reason> {
+    fn resume(&mut self, kind: SwapType) -> Result<Option<Start>, Reason> {
         if !Swap::resumable(self.flash, &self.slots)? {
-            return self.start(trailers);
+            // No swap that this bootloader ever began. It must not stand before what the secondary asks for.
+            swap::erase_trailer(self.flash, &self.slots, SlotId::Primary)?;
+            return Ok(None);
         }
         let untouched = !Swap::has_moved(self.flash, &self.slots)?;
         if kind != SwapType::Revert && untouched {
@@ -242,10 +244,11 @@ impl<F: Flash> Boot<'_, F> {
         } else {
             Reason::RevertedInvalid
         };
-        let size = swap::revert_size(self.flash, &self.slots, trailers.secondary.magic == Magic::Good)?;
         match old {
-            Ok(old) if old.total_len() <= size => {
+            Ok(old) => {
                 self.note(BootEventKind::Revert, Some(reason), trial.as_ref().ok())?;
+                // From the images, not from a trailer: one whose erase was cut may keep its magic and lose its size.
+                let size = old.total_len().max(trial.map_or(0, |trial| trial.total_len()));
                 Swap::revert(self.flash, &self.slots, size)?;
                 Ok(None)
             }

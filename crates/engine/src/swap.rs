@@ -47,30 +47,39 @@ impl Trailers {
         })
     }
 
-    /// The decision table (format sheet, section 5), with torn flags settled: a torn confirm flag was written by an
-    /// application that had passed its self-test, so it counts as set; a torn `copy_done` was the last write of a
-    /// swap, so it counts as set too.
+    /// The decision table (format sheet, section 5), with torn trailers settled.
+    ///
+    /// * A primary trailer is written before the request in the secondary's is erased, so a swap under way comes first:
+    ///   an erase that was cut can leave the secondary's magic and change its flags, a test into a permanent one.
+    /// * For the same reason a flag in the secondary counts only when it is set exactly.
+    /// * A torn confirm flag in the primary was written by an application that had passed its self-test, and a torn
+    ///   `copy_done` was the last write of a swap: both count as set.
     ///
     /// | primary magic | secondary magic | pri image_ok | sec image_ok | pri copy_done | sec copy_done | request |
     /// |---|---|---|---|---|---|---|
-    /// | - | good | - | unset | - | set | revert (being prepared) |
-    /// | - | good | - | unset | - | unset | test |
+    /// | good | - | - | - | unset, with a swap type | - | resume |
     /// | - | good | - | set | - | - | permanent |
-    /// | good | not good | - | - | unset, with a swap type | - | resume |
+    /// | - | good | - | not set | - | set | revert (being prepared) |
+    /// | - | good | - | not set | - | not set | test |
     /// | good | - | unset | - | set | - | revert |
     pub fn request(&self) -> Request {
         let (primary, secondary) = (self.primary, self.secondary);
+        if primary.magic == Magic::Good && primary.copy_done == Flag::Unset {
+            if let Some(swap) = primary.swap.filter(|swap| *swap != SwapType::None) {
+                return Request::Resume(swap);
+            }
+        }
         if secondary.magic == Magic::Good {
             return match (secondary.image_ok, secondary.copy_done) {
-                (Flag::Unset, Flag::Unset) => Request::Test,
-                (Flag::Unset, _) => Request::Revert,
-                _ => Request::Permanent,
+                (Flag::Set, _) => Request::Permanent,
+                (_, Flag::Set) => Request::Revert,
+                _ => Request::Test,
             };
         }
-        match (primary.magic, primary.copy_done, primary.swap) {
-            (Magic::Good, Flag::Unset, Some(swap)) if swap != SwapType::None => Request::Resume(swap),
-            (Magic::Good, Flag::Set | Flag::Bad, _) if primary.image_ok == Flag::Unset => Request::Revert,
-            _ => Request::None,
+        if self.is_trial() {
+            Request::Revert
+        } else {
+            Request::None
         }
     }
 
@@ -283,12 +292,6 @@ impl<'f, F: Flash> Swap<'f, F> {
             unit,
         )
     }
-}
-
-/// The number of bytes that a revert moves: what the upgrade moved. The secondary's trailer holds it too once the revert
-/// is prepared, when the primary's may already be gone.
-pub fn revert_size(flash: &mut impl Flash, slots: &Slots, prepared: bool) -> Result<u32, Reason> {
-    trailer_size(flash, slots, if prepared { SlotId::Secondary } else { SlotId::Primary })
 }
 
 /// The swap size in a trailer.
