@@ -11,14 +11,12 @@ use crate::nor::Nor;
 use codec::Reason;
 use codec::limits::Limits;
 use codec::plan::ComponentId;
-use engine::boot::{self, Board, Buffers, Outcome, Reset};
+use engine::boot::{self, Board, Buffers, Outcome, Reset, Start};
 use engine::device::{Config, Device};
 use engine::flash::Flash;
 use engine::layout::{Area, Layout, SlotId, Slots};
 use engine::store::{Found, Store};
 
-/// Resets until a device must have started an image or answer in recovery (law L12).
-pub const RESETS_MAX: u32 = 3;
 /// Bytes of the buffer for the root file.
 const ROOT_BYTES: usize = 1536;
 /// Bytes of the buffer for image bytes.
@@ -55,8 +53,10 @@ pub struct Body {
 pub struct Ledger {
     /// The largest stored counter seen.
     pub counter: u32,
-    /// The image that was confirmed last: nothing older may ever start again by itself.
+    /// The image that was confirmed last: nothing else may start but on trial.
     pub confirmed: Option<&'static str>,
+    /// The image whose confirmation has begun: from now on it may count as confirmed.
+    pub confirming: Option<&'static str>,
     /// Every start: image, on trial.
     pub starts: Vec<(&'static str, bool)>,
     /// The steps of the scenario that were completed.
@@ -182,7 +182,7 @@ impl Body {
         nor.write(self.staging_address(), &padded).expect("powered");
     }
 
-    /// One reset: the bootloader runs. Checks the laws of starting and of counters.
+    /// One reset: the bootloader runs. Checks what the laws say of starts and of counters.
     pub fn boot(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
         let (mut root, mut scratch) = ([0; ROOT_BYTES], [0; SCRATCH_BYTES]);
         let buffers = Buffers {
@@ -190,38 +190,40 @@ impl Body {
             scratch: &mut scratch,
         };
         let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
-        if !sim.nor.is_powered() {
-            return Err("the power failed".into());
-        }
         self.judge_counter(sim)?;
-        let boot = match outcome {
-            Outcome::Recovery(reason) => return Ok(Boot::Recovery(reason)),
-            Outcome::Start(start) => {
-                let image = self.judge_start(sim)?;
-                let digest = sha256(&[signed_part(&image.bytes)]);
-                ensure(*start.image.digest() == digest, || {
-                    format!("{} starts under another digest", image.name)
-                })?;
-                ensure(image.counter >= sim.ledger().counter, || {
-                    format!(
-                        "{} starts with counter {} below {}",
-                        image.name,
-                        image.counter,
-                        sim.ledger().counter
-                    )
-                })?;
-                Boot::Runs(image.name, start.trial)
-            }
-        };
-        if let Boot::Runs(name, trial) = boot {
-            sim.note(|ledger| ledger.starts.push((name, trial)));
+        match outcome {
+            Outcome::Recovery(reason) => Ok(Boot::Recovery(reason)),
+            Outcome::Start(start) => self.judge_start(sim, &start),
         }
-        Ok(boot)
     }
 
-    /// Resets until something runs or recovery answers; at most [`RESETS_MAX`] resets.
-    pub fn boots(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
-        self.boot(sim, reset)
+    /// One reset after which this image must run, on trial or not.
+    pub fn boot_to(&self, sim: &mut Sim, reset: Reset, image: &'static str, trial: bool) -> Result<(), String> {
+        let boot = self.boot(sim, reset)?;
+        ensure(boot == Boot::Runs(image, trial), || {
+            format!("{boot:?} instead of {image}, trial {trial}")
+        })
+    }
+
+    /// One reset that must change nothing.
+    pub fn boot_steady(&self, sim: &mut Sim, image: &'static str) -> Result<(), String> {
+        let before = sim.nor.operations();
+        self.boot_to(sim, Reset::Power, image, false)?;
+        let after = sim.nor.operations();
+        ensure(after == before, || {
+            format!("a boot with nothing to do wrote {} times", after - before)
+        })
+    }
+
+    /// The application confirms itself after its self-test.
+    pub fn confirm(&self, sim: &mut Sim, image: &'static str) -> Result<(), String> {
+        sim.note(|ledger| ledger.confirming = Some(image));
+        self.app(sim, |device| {
+            device.self_test_passed();
+            device.confirm()
+        })?;
+        sim.note(|ledger| ledger.confirmed = Some(image));
+        Ok(())
     }
 
     /// Runs the application on the device.
@@ -241,10 +243,37 @@ impl Body {
         run(&mut device).map_err(|refused| refused.to_string())
     }
 
-    /// Law: no image starts that the authority did not make, byte for byte.
-    fn judge_start(&self, sim: &Sim) -> Result<&Made, String> {
-        self.image_at(&sim.nor, self.layout.primary.start)
-            .ok_or_else(|| "an image starts that nobody made".into())
+    /// Laws: only what the authority made starts, byte for byte, not below the counter; and without trial only what was
+    /// confirmed.
+    fn judge_start(&self, sim: &mut Sim, start: &Start) -> Result<Boot, String> {
+        let Some(image) = self.image_at(&sim.nor, self.layout.primary.start) else {
+            return Err("an image starts that nobody made".into());
+        };
+        let name = image.name;
+        let digest = sha256(&[signed_part(&image.bytes)]);
+        ensure(*start.image.digest() == digest, || {
+            format!("{name} starts under another digest")
+        })?;
+        let counter = sim.ledger().counter;
+        ensure(image.counter >= counter, || {
+            format!("{name} starts, counter {} below {counter}", image.counter)
+        })?;
+        let Ledger {
+            confirmed, confirming, ..
+        } = *sim.ledger();
+        if !start.trial {
+            ensure([confirmed, confirming].contains(&Some(name)), || {
+                format!("{name} starts for good, confirmed was {confirmed:?}")
+            })?;
+        }
+        sim.note(|ledger| {
+            ledger.starts.push((name, start.trial));
+            if !start.trial {
+                // Whatever was in doubt is settled by what runs now.
+                (ledger.confirmed, ledger.confirming) = (Some(name), None);
+            }
+        });
+        Ok(Boot::Runs(name, start.trial))
     }
 
     /// Law: counters never fall.

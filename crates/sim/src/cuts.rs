@@ -64,6 +64,19 @@ pub struct Campaign {
     pub nested: Vec<Nested>,
 }
 
+impl Campaign {
+    /// A campaign whose seed follows from its name.
+    pub fn new(name: String, torn: u32, nested: &[Nested]) -> Campaign {
+        let seed = name.bytes().fold(0, |seed, byte| Chance::mix(seed, byte.into()));
+        Campaign {
+            name,
+            seed,
+            torn,
+            nested: nested.to_vec(),
+        }
+    }
+}
+
 /// Cuts at one further depth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Nested {
@@ -163,6 +176,34 @@ pub fn explore<L: Clone + Send + Sync>(
 }
 
 const THREADS: usize = 2;
+/// The laws broken in any of several campaigns, told together at the end.
+#[derive(Debug, Default)]
+pub struct Findings(Vec<String>);
+
+impl Findings {
+    /// Runs a campaign; what it finds is kept.
+    pub fn gather(&mut self, campaign: impl FnOnce() -> Tally) -> Tally {
+        match catch_unwind(AssertUnwindSafe(campaign)) {
+            Ok(tally) => tally,
+            Err(panic) => {
+                self.0.push(panic_text(&*panic));
+                Tally::default()
+            }
+        }
+    }
+
+    /// Panics with all that was found.
+    pub fn tell(self) {
+        let Findings(found) = self;
+        assert!(
+            found.is_empty(),
+            "{} campaigns failed:\n{}",
+            found.len(),
+            found.join("\n")
+        );
+    }
+}
+
 /// A thread takes so many neighbouring cuts at a time, so that it seldom replays from the start.
 const BATCH: usize = 16;
 /// After so many failures the search ends.
@@ -400,13 +441,14 @@ impl<L: Clone + Send + Sync> Search<'_, L> {
 
 /// Runs it; a panic becomes an error, so that the case can be named.
 fn guarded(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("(no text)");
-        Err(format!("panicked: {text}"))
-    })
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no text)")
+        .into()
 }
 
 /// `name:12b/7t1f2e`: the cuts on the way, each an operation and how (b before, a after, t torn with its seed).

@@ -20,6 +20,22 @@ pub struct Shape {
     pub max_sectors: u32,
 }
 
+impl std::fmt::Display for Shape {
+    /// Such as `w8 ff 10+11x512`: write size, erased value, sectors of both slots, bytes of a sector.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shape {
+            write_size,
+            erased,
+            sector,
+            primary_sectors,
+            extra_sector,
+            ..
+        } = self;
+        let secondary = primary_sectors + u32::from(*extra_sector);
+        write!(f, "w{write_size} {erased:02x} {primary_sectors}+{secondary}x{sector}")
+    }
+}
+
 impl Shape {
     /// Slots of 10 sectors of 512 bytes.
     pub const fn small(write_size: u32, erased: u8, extra_sector: bool) -> Shape {
