@@ -8,5 +8,8 @@ pub mod cbor;
 pub mod chance;
 pub mod cuts;
 pub mod device;
+pub mod elf;
+pub mod firmware;
 pub mod fixture;
 pub mod nor;
+pub mod qemu;
