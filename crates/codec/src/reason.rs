@@ -18,10 +18,9 @@ macro_rules! reasons {
             /// Every reason, in ascending order of its number.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
 
-            /// The stable name, such as `SEQ_ROLLBACK`.
-            pub const fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name,)* }
-            }
+            /// All names in the order of [`Reason::ALL`], each followed by a blank: a `match` over as many texts would cost
+            /// a device twice the flash.
+            const NAMES: &'static str = concat!($($name, " ",)*);
 
             /// What happened, in one sentence for a person.
             pub const fn what(self) -> &'static str {
@@ -160,6 +159,12 @@ reasons! {
 }
 
 impl Reason {
+    /// The stable name, such as `SEQ_ROLLBACK`.
+    pub fn name(self) -> &'static str {
+        let mut named = Self::ALL.iter().zip(Self::NAMES.split(' '));
+        named.find(|(reason, _)| **reason == self).map_or("", |(_, name)| name)
+    }
+
     /// The stable number, as it stands on the wire and in logs.
     pub const fn number(self) -> u16 {
         self as u16

@@ -11,6 +11,7 @@
 pub mod client;
 pub mod frame;
 pub mod map;
+mod put;
 pub mod request;
 pub mod response;
 

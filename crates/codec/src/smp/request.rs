@@ -1,12 +1,10 @@
 //! What a client asks: decoded by devices, encoded by our client.
 
 use super::map::Map;
-use super::{HEADER_BYTES, Header, Op, VERSION, command, group};
+use super::{HEADER_BYTES, Header, Op, VERSION, command, group, put};
 use crate::Reason;
 use crate::cbor::{self, Full, Writer};
 
-/// `false`; the strict profile has only `true`.
-const FALSE: u8 = 0xf4;
 /// The slot that is erased when a request names none.
 const ERASE_SLOT_DEFAULT: u32 = 1;
 
@@ -170,49 +168,46 @@ impl<'a> Request<'a> {
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
-        match self {
-            Request::Echo(text) => {
-                writer.map(1).text("d").text(text);
-            }
+        match *self {
+            Request::Echo(text) => one_text(writer, "d", text),
             Request::Reset { force, boot_mode } => {
-                writer.map(usize::from(*force) + usize::from(*boot_mode != 0));
-                if *force {
-                    writer.text("force").uint(1);
+                put::map(writer, usize::from(force) + usize::from(boot_mode != 0));
+                if force {
+                    put::uint(writer, "force", 1);
                 }
-                if *boot_mode != 0 {
-                    writer.text("boot_mode").uint(u64::from(*boot_mode));
+                if boot_mode != 0 {
+                    put::uint(writer, "boot_mode", boot_mode);
                 }
             }
-            Request::ApplicationInfo { format: "" } | Request::BootloaderInfo { query: None } => {
-                writer.map(0);
-            }
-            Request::ApplicationInfo { format } => {
-                writer.map(1).text("format").text(format);
-            }
-            Request::BootloaderInfo { query: Some(query) } => {
-                writer.map(1).text("query").text(query);
-            }
+            Request::ApplicationInfo { format: "" } => put::map(writer, 0),
+            Request::ApplicationInfo { format } => one_text(writer, "format", format),
+            Request::BootloaderInfo { query: Some(query) } => one_text(writer, "query", query),
             Request::SetImageState { hash, confirm } => {
-                writer.map(1 + usize::from(hash.is_some()));
+                put::map(writer, 1 + usize::from(hash.is_some()));
                 if let Some(hash) = hash {
-                    writer.text("hash").bytes(hash);
+                    put::bytes(writer, "hash", hash);
                 }
-                truth(writer.text("confirm"), *confirm);
+                put::truth(writer, "confirm", confirm);
             }
             Request::Upload(piece) | Request::Provision(piece) => piece.write(writer),
             Request::Erase { slot } => {
-                writer.map(1).text("slot").uint(u64::from(*slot));
+                put::map(writer, 1);
+                put::uint(writer, "slot", slot);
             }
             Request::EchoControl
             | Request::Parameters
+            | Request::BootloaderInfo { query: None }
             | Request::ImageStates
             | Request::SlotInfo
             | Request::DeviceInfo
-            | Request::Report => {
-                writer.map(0);
-            }
+            | Request::Report => put::map(writer, 0),
         }
     }
+}
+
+fn one_text(writer: &mut Writer<'_>, key: &str, text: &str) {
+    put::map(writer, 1);
+    put::text(writer, key, text);
 }
 
 impl<'a> Piece<'a> {
@@ -227,24 +222,24 @@ impl<'a> Piece<'a> {
     /// In the order of the documentation: image, len, off, sha, data.
     fn write(&self, writer: &mut Writer<'_>) {
         let Some(start) = &self.start else {
-            writer
-                .map(2)
-                .text("off")
-                .uint(u64::from(self.offset))
-                .text("data")
-                .bytes(self.data);
+            put::map(writer, 2);
+            put::uint(writer, "off", self.offset);
+            put::bytes(writer, "data", self.data);
             return;
         };
-        writer.map(4 + usize::from(start.sha.is_some()) + usize::from(start.upgrade));
-        writer.text("image").uint(u64::from(start.image));
-        writer.text("len").uint(u64::from(start.len));
-        writer.text("off").uint(u64::from(self.offset));
+        put::map(
+            writer,
+            4 + usize::from(start.sha.is_some()) + usize::from(start.upgrade),
+        );
+        put::uint(writer, "image", start.image);
+        put::uint(writer, "len", start.len);
+        put::uint(writer, "off", self.offset);
         if let Some(sha) = &start.sha {
-            writer.text("sha").bytes(sha);
+            put::bytes(writer, "sha", sha);
         }
-        writer.text("data").bytes(self.data);
+        put::bytes(writer, "data", self.data);
         if start.upgrade {
-            writer.text("upgrade").truth();
+            put::truth(writer, "upgrade", true);
         }
     }
 }
@@ -280,13 +275,4 @@ fn set_image_state<'a>(body: &Map<'a>) -> Result<Request<'a>, Reason> {
 
 fn required<T>(value: Option<T>) -> Result<T, Reason> {
     value.ok_or(Reason::RequestMalformed)
-}
-
-/// Writes a truth value.
-pub(super) fn truth(writer: &mut Writer<'_>, value: bool) {
-    if value {
-        writer.truth();
-    } else {
-        writer.raw(&[FALSE]);
-    }
 }

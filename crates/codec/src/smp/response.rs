@@ -1,9 +1,8 @@
 //! What a device answers.
 
-use super::request::truth;
-use super::{HEADER_BYTES, Header, MgmtErr, group};
+use super::{HEADER_BYTES, Header, MgmtErr, group, put};
 use crate::Reason;
-use crate::cbor::{self, Full, Kind, Writer};
+use crate::cbor::{self, Full, Writer};
 use crate::mcuboot::ImageVersion;
 use crate::plan::Uuid;
 use crate::record::Lifecycle;
@@ -195,69 +194,64 @@ impl Response<'_> {
         Ok(header.message_len())
     }
 
+    #[inline(never)]
     fn write(&self, group: u16, writer: &mut Writer<'_>) {
-        match self {
-            Response::Done => {
-                writer.map(0);
-            }
-            Response::Echo(text) => {
-                writer.map(1).text("r").text(text);
-            }
+        match *self {
+            Response::Done => put::map(writer, 0),
+            Response::Echo(text) => one_text(writer, "r", text),
+            Response::ApplicationInfo(text) => one_text(writer, "output", text),
+            Response::Bootloader(name) => one_text(writer, "bootloader", name),
             Response::Parameters(parameters) => {
-                writer.map(2).text("buf_size").uint(u64::from(parameters.buf_size));
-                writer.text("buf_count").uint(u64::from(parameters.buf_count));
-            }
-            Response::ApplicationInfo(text) => {
-                writer.map(1).text("output").text(text);
-            }
-            Response::Bootloader(name) => {
-                writer.map(1).text("bootloader").text(name);
+                put::map(writer, 2);
+                put::uint(writer, "buf_size", parameters.buf_size);
+                put::uint(writer, "buf_count", parameters.buf_count);
             }
             Response::BootloaderMode { mode, no_downgrade } => {
-                writer
-                    .map(1 + usize::from(*no_downgrade))
-                    .text("mode")
-                    .uint(u64::from(*mode));
-                if *no_downgrade {
-                    writer.text("no-downgrade").truth();
+                put::map(writer, 1 + usize::from(no_downgrade));
+                put::uint(writer, "mode", u32::from(mode));
+                if no_downgrade {
+                    put::truth(writer, "no-downgrade", true);
                 }
             }
             Response::Images(images) => {
-                writer.map(1).text("images").array(images.len());
+                put::map(writer, 1);
+                put::array(writer, "images", images.len());
                 images.iter().for_each(|image| image.write(writer));
             }
             Response::Uploaded { offset, matches } => {
-                writer
-                    .map(1 + usize::from(matches.is_some()))
-                    .text("off")
-                    .uint(u64::from(*offset));
+                put::map(writer, 1 + usize::from(matches.is_some()));
+                put::uint(writer, "off", offset);
                 if let Some(matches) = matches {
-                    truth(writer.text("match"), *matches);
+                    put::truth(writer, "match", matches);
                 }
             }
-            Response::Slots { slots, image_bytes_max } => write_slots(slots, *image_bytes_max, writer),
-            Response::Device(info) => info.write(writer),
+            Response::Slots { slots, image_bytes_max } => write_slots(slots, image_bytes_max, writer),
+            Response::Device(ref info) => info.write(writer),
             Response::Report(report) => {
-                writer.map(1).text("report").bytes(report);
+                put::map(writer, 1);
+                put::bytes(writer, "report", report);
             }
-            Response::Refused(reason) => write_refusal(*reason, group, writer),
+            Response::Refused(reason) => write_refusal(reason, group, writer),
         }
     }
+}
+
+fn one_text(writer: &mut Writer<'_>, key: &str, text: &str) {
+    put::map(writer, 1);
+    put::text(writer, key, text);
 }
 
 /// Existing clients know the standard groups' numbers only and refuse keys that they do not know; `rsn` they show.
 fn write_refusal(reason: Reason, group: u16, writer: &mut Writer<'_>) {
     if group == group::AMPOULE {
-        writer.map(1).text("rc").uint(u64::from(reason.number()));
+        put::map(writer, 1);
+        put::uint(writer, "rc", u32::from(reason.number()));
         return;
     }
-    writer.map(2).text("rc").uint(MgmtErr::from(reason) as u64);
+    put::map(writer, 2);
+    put::uint(writer, "rc", MgmtErr::from(reason) as u32);
     let number = Decimal::new(u32::from(reason.number()));
-    let name = reason.name();
-    writer
-        .text("rsn")
-        .head(Kind::Text, (number.as_bytes().len() + 1 + name.len()) as u64);
-    writer.raw(number.as_bytes()).raw(b" ").raw(name.as_bytes());
+    put::parts(writer, "rsn", &[number.as_bytes(), b" ", reason.name().as_bytes()]);
 }
 
 impl ImageState {
@@ -269,31 +263,34 @@ impl ImageState {
             ("active", self.active),
             ("permanent", self.permanent),
         ];
-        writer.map(2 + usize::from(self.hash.is_some()) + flags.len());
-        writer.text("slot").uint(u64::from(self.slot));
-        write_version(self.version, writer.text("version"));
+        put::map(writer, 2 + usize::from(self.hash.is_some()) + flags.len());
+        put::uint(writer, "slot", u32::from(self.slot));
+        write_version(self.version, writer);
         if let Some(hash) = &self.hash {
-            writer.text("hash").bytes(hash);
+            put::bytes(writer, "hash", hash);
         }
         // They may be left out when false, but some clients show only what is there.
         for (name, set) in flags {
-            truth(writer.text(name), set);
+            put::truth(writer, name, set);
         }
     }
 }
 
 fn write_slots(slots: &[SlotSize], image_bytes_max: u32, writer: &mut Writer<'_>) {
-    writer.map(1).text("images").array(1);
-    writer.map(3).text("image").uint(0).text("slots").array(slots.len());
+    put::map(writer, 1);
+    put::array(writer, "images", 1);
+    put::map(writer, 3);
+    put::uint(writer, "image", 0);
+    put::array(writer, "slots", slots.len());
     for slot in slots {
-        writer.map(2 + usize::from(slot.takes_uploads));
-        writer.text("slot").uint(u64::from(slot.slot));
-        writer.text("size").uint(u64::from(slot.size));
+        put::map(writer, 2 + usize::from(slot.takes_uploads));
+        put::uint(writer, "slot", u32::from(slot.slot));
+        put::uint(writer, "size", slot.size);
         if slot.takes_uploads {
-            writer.text("upload_image_id").uint(0);
+            put::uint(writer, "upload_image_id", 0);
         }
     }
-    writer.text("max_image_size").uint(u64::from(image_bytes_max));
+    put::uint(writer, "max_image_size", image_bytes_max);
 }
 
 impl DeviceInfo {
@@ -306,49 +303,58 @@ impl DeviceInfo {
             self.sequence.is_some(),
             self.last.is_some(),
         ];
-        writer.map(6 + optional.iter().filter(|there| **there).count());
-        writer.text("vendor").bytes(&self.vendor);
-        writer.text("class").bytes(&self.class);
-        writer.text("life").uint(self.lifecycle as u64);
-        writer.text("state").uint(self.state as u64);
-        writer.text("counter").uint(u64::from(self.counter));
-        writer.text("floor").uint(u64::from(self.floor));
+        put::map(writer, 6 + optional.iter().filter(|there| **there).count());
+        put::bytes(writer, "vendor", &self.vendor);
+        put::bytes(writer, "class", &self.class);
+        put::uint(writer, "life", self.lifecycle as u32);
+        put::uint(writer, "state", self.state as u32);
+        put::uint(writer, "counter", self.counter);
+        put::uint(writer, "floor", self.floor);
         if let Some(device) = &self.device {
-            writer.text("device").bytes(device);
+            put::bytes(writer, "device", device);
         }
         if let Some(root) = &self.root {
-            writer.text("root").uint(u64::from(root.version));
-            truth(writer.text("production"), root.production);
+            put::uint(writer, "root", root.version);
+            put::truth(writer, "production", root.production);
         }
         if let Some(version) = self.version {
-            write_version(version, writer.text("version"));
+            write_version(version, writer);
         }
         if let Some(sequence) = self.sequence {
             writer.text("sequence").uint(sequence);
         }
         if let Some(last) = self.last {
-            writer.text("last").uint(u64::from(last.number()));
+            put::uint(writer, "last", u32::from(last.number()));
         }
     }
 }
 
 /// Writes `x.y.z`, or `x.y.z.b` when there is a build number, as clients expect it.
+#[inline(never)]
 fn write_version(version: ImageVersion, writer: &mut Writer<'_>) {
+    let [major, minor, revision, build] = [
+        u32::from(version.major),
+        u32::from(version.minor),
+        u32::from(version.revision),
+        version.build,
+    ]
+    .map(Decimal::new);
+    let dot: &[u8] = b".";
+    let (before_build, build) = if version.build == 0 {
+        (&[][..], &[][..])
+    } else {
+        (dot, build.as_bytes())
+    };
     let parts = [
-        Decimal::new(u32::from(version.major)),
-        Decimal::new(u32::from(version.minor)),
-        Decimal::new(u32::from(version.revision)),
-        Decimal::new(version.build),
+        major.as_bytes(),
+        dot,
+        minor.as_bytes(),
+        dot,
+        revision.as_bytes(),
+        before_build,
+        build,
     ];
-    let shown = if version.build == 0 { 3 } else { 4 };
-    let digits: usize = parts.iter().take(shown).map(|part| part.as_bytes().len()).sum();
-    writer.head(Kind::Text, (digits + shown - 1) as u64);
-    for (at, part) in parts.iter().take(shown).enumerate() {
-        if at != 0 {
-            writer.raw(b".");
-        }
-        writer.raw(part.as_bytes());
-    }
+    put::parts(writer, "version", &parts);
 }
 
 /// A number in decimal digits, without the formatting machinery.
@@ -359,6 +365,7 @@ struct Decimal {
 }
 
 impl Decimal {
+    #[inline(never)]
     fn new(mut number: u32) -> Self {
         let mut decimal = Decimal {
             digits: [0; 10],
