@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod device;
+mod files;
 mod image;
 mod key;
 mod out;
+mod port;
 mod release;
+mod signing;
 mod trust;
 
 use std::process::ExitCode;

@@ -343,10 +343,7 @@ impl Target<'_> {
         class: &[0; 16],
         device: None,
         version_rule: None,
-        variants: Variants {
-            items: [Variants::NONE; VARIANTS_MAX],
-            len: 0,
-        },
+        variants: Variants::EMPTY,
         step: Step::Fetch,
     };
 }
@@ -374,6 +371,12 @@ impl<'a> Variants<'a> {
         source: None,
     };
 
+    /// No variants.
+    pub const EMPTY: Variants<'static> = Variants {
+        items: [Self::NONE; VARIANTS_MAX],
+        len: 0,
+    };
+
     /// These variants; `None` when there are too many.
     pub fn new(variants: &[Variant<'a>]) -> Option<Self> {
         let mut list = Variants {
@@ -382,6 +385,13 @@ impl<'a> Variants<'a> {
         };
         list.items.get_mut(..variants.len())?.copy_from_slice(variants);
         Some(list)
+    }
+
+    /// Adds one more; `None` when there are too many.
+    pub fn push(&mut self, variant: Variant<'a>) -> Option<()> {
+        *self.items.get_mut(usize::from(self.len))? = variant;
+        self.len += 1;
+        Some(())
     }
 
     /// The variants in order.

@@ -69,6 +69,9 @@ codes! {
     RecipeMalformed = 2120, "RECIPE_MALFORMED", "Correct the recipe at the place named; docs/recipe.md describes every field.";
     ReleaseInput = 2121, "RELEASE_INPUT", "Check the file that the recipe names.";
     NotAnAmpouleFile = 2122, "NOT_AN_AMPOULE_FILE", "Give an envelope, trust root, image or one of the other files that `ampoule release inspect --help` lists.";
+    BoardMalformed = 2123, "BOARD_MALFORMED", "Correct the board file at the place named; docs/board-file.md describes every field.";
+    RootSigners = 2124, "ROOT_SIGNERS", "Give as many private root keys as the threshold demands, and thresholds that the keys can reach.";
+    ProductionKey = 2125, "PRODUCTION_KEY", "Make production keys with `ampoule key new`, which encrypts them, or keep them in hardware; see the overriding option in --help.";
 
     FileMissing = 2201, "FILE_MISSING", "Check the path.";
     FileRead = 2202, "FILE_READ", "Check that you may read the file.";

@@ -1,0 +1,105 @@
+//! Running `ampoule` as a person would.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use keys::file::generate;
+use keys::{Passphrase, SignatureAlgorithm};
+
+/// The passphrase of every key here.
+pub const PASSPHRASE: &str = "correct horse battery";
+
+/// A directory of its own, with keys by name.
+pub struct Desk {
+    directory: tempfile::TempDir,
+}
+
+impl Desk {
+    /// An empty directory with a passphrase file `pass`.
+    pub fn new() -> Desk {
+        let desk = Desk {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        std::fs::write(desk.path("pass"), PASSPHRASE).unwrap();
+        desk
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes an encrypted key file, `NAME`, and its public half, `NAME.pub`.
+    pub fn key(&self, name: &str, algorithm: SignatureAlgorithm) {
+        let key = generate(algorithm).unwrap();
+        key.save_new(&self.path(name), &Passphrase::new(PASSPHRASE)).unwrap();
+        let public = keys::PublicKey::read(&self.path(name)).unwrap();
+        std::fs::write(self.path(&format!("{name}.pub")), public.to_pem()).unwrap();
+    }
+
+    /// Runs `ampoule` in it; arguments are separated by blanks.
+    pub fn ampoule(&self, arguments: &str) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_ampoule"))
+            .args(arguments.split_whitespace())
+            .current_dir(self.directory.path())
+            .env_clear()
+            .output()
+            .unwrap();
+        Ran {
+            output,
+            arguments: arguments.into(),
+        }
+    }
+
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// What a run of `ampoule` came to.
+pub struct Ran {
+    output: Output,
+    arguments: String,
+}
+
+impl Ran {
+    /// It succeeded; gives what it printed.
+    pub fn ok(&self) -> String {
+        assert!(
+            self.output.status.success(),
+            "ampoule {}: {}",
+            self.arguments,
+            self.stderr()
+        );
+        String::from_utf8(self.output.stdout.clone()).unwrap()
+    }
+
+    /// It failed with this number; gives the message.
+    pub fn fails(&self, number: u16) -> String {
+        let message = self.stderr();
+        assert_eq!(
+            self.output.status.code(),
+            Some(1),
+            "ampoule {}: {message}",
+            self.arguments
+        );
+        assert!(
+            message.contains(&format!("({number} ")),
+            "ampoule {}: {message}",
+            self.arguments
+        );
+        message
+    }
+
+    /// What it wrote to standard error.
+    pub fn stderr(&self) -> String {
+        String::from_utf8(self.output.stderr.clone()).unwrap()
+    }
+
+    /// The JSON document it printed.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+}

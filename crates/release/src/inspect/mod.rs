@@ -1,0 +1,44 @@
+//! What is this file? Explains every kind of file that the project knows, down to every field.
+//!
+//! Explaining is not believing: nothing here says that a file is authentic. [`crate::verify`] does.
+
+mod files;
+mod image;
+mod suit;
+
+use codec::cbor::Reader;
+use codec::roots::FileKind;
+use keys::{Code, Result};
+
+use crate::tree::Tree;
+
+/// What [`explain`] knows, for help texts.
+pub const KINDS: &str = "envelopes (ours and any other SUIT file), MCUboot images (binary or Intel HEX), trust roots, \
+                         revocation lists, time files, root chains, board files, recipes, keys";
+
+/// Explains a file. Error: [`Code::NotAnAmpouleFile`] when it is none of [`KINDS`].
+pub fn explain(bytes: &[u8]) -> Result<Tree> {
+    let tree = match std::str::from_utf8(bytes) {
+        Ok(text) => files::text(text).transpose()?,
+        Err(_) => None,
+    };
+    tree.or_else(|| image::explain(bytes))
+        .or_else(|| signed_items(bytes))
+        .or_else(|| suit::explain(&suit::parse(bytes)?))
+        .ok_or_else(|| Code::NotAnAmpouleFile.error("this is no kind of file that is known here"))
+}
+
+/// A root, list or time file, or several items one after the other (a root chain).
+fn signed_items(bytes: &[u8]) -> Option<Tree> {
+    FileKind::of(bytes)?;
+    let mut reader = Reader::new(bytes);
+    let mut items = Vec::new();
+    while !reader.is_empty() {
+        let item = reader.item().ok()?;
+        items.push(files::signed(item).or_else(|| suit::explain(&suit::parse(item)?))?);
+    }
+    match items.len() {
+        1 => items.pop(),
+        _ => Some(Tree::fields().with("kind", "root chain").with("items", items)),
+    }
+}

@@ -1,0 +1,358 @@
+//! Making a trust root, version 1 (profile section 13).
+//!
+//! What comes out has passed the same reader and the same self-signature check as on a device; nothing else is handed
+//! out.
+
+use codec::cbor::{self, Writer};
+use codec::cose::{self, KeyId, SigStructure, Sign1};
+use codec::limits::{Limits, ROOT_BLOCKS_MAX};
+use codec::roots::{self, Environment, FileKind, KeyEntry, KeyMaterial, Role, RoleSet, RootDraft};
+use keys::{Code, Error, PublicKey, Result, Signer};
+use trust::TrustRoot;
+
+use crate::identity;
+
+/// What a new trust root shall say.
+#[derive(Clone, Debug)]
+pub struct RootSpec {
+    /// The vendor's domain, from which the vendor id is computed.
+    pub vendor_domain: String,
+    /// The product line that this root is for; with the vendor it makes the root's id, fixed for life.
+    pub product_line: String,
+    /// The world it is for.
+    pub environment: Environment,
+    /// Seconds since 1970-01-01 UTC from which on it is no longer trusted, if ever.
+    pub expires: Option<u64>,
+    /// Who may do what, in any order; root and release at least.
+    pub roles: Vec<RoleSpec>,
+}
+
+/// How many of which keys speak for a role.
+#[derive(Clone, Debug)]
+pub struct RoleSpec {
+    /// The role.
+    pub role: Role,
+    /// How many distinct keys must sign.
+    pub threshold: u8,
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+}
+
+/// Makes the first trust root of a product line, signed by `signers`, which are keys of its role *root*.
+///
+/// Errors: [`Code::KeySample`] a key that everybody has; [`Code::SameKeyTwice`] a key in two places;
+/// [`Code::RootSigners`] too few private root keys, or a threshold that its keys cannot reach; the device's own
+/// reasons (105, 8xx) where the content does not fit `limits` or the profile.
+pub fn make(spec: &RootSpec, signers: &[&dyn Signer], limits: &Limits) -> Result<Vec<u8>> {
+    check_keys(spec)?;
+    check_signers(spec, signers)?;
+    let content = encode_content(spec);
+    let file = sign(&content, signers)?;
+    verify(&file, limits)?;
+    Ok(file)
+}
+
+/// Reads a trust root as a device does when it is provisioned: content, key ids, weak keys, own threshold.
+pub fn verify<'a>(file: &'a [u8], limits: &Limits) -> Result<TrustRoot<'a>> {
+    let refused = |refused| Error::refused("trust root", refused);
+    let root = TrustRoot::parse(file, limits, &trust::PORTABLE).map_err(refused)?;
+    root.verify_self(&trust::PORTABLE).map_err(refused)?;
+    Ok(root)
+}
+
+/// What a role is called on the command line and in explanations.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Root => "root",
+        Role::Release => "release",
+        Role::Distribute => "distribute",
+        Role::Revoke => "revoke",
+        Role::ReleaseSecond => "release-second",
+        Role::Image => "image",
+        Role::ImageSecond => "image-second",
+    }
+}
+
+/// What an environment is called.
+pub fn environment_name(environment: Environment) -> &'static str {
+    match environment {
+        Environment::Production => "production",
+        Environment::Development => "development",
+    }
+}
+
+/// No published key, no key twice, thresholds that can be reached.
+fn check_keys(spec: &RootSpec) -> Result<()> {
+    let mut seen: Vec<(KeyId, Role)> = Vec::new();
+    for role in &spec.roles {
+        let name = role_name(role.role);
+        if role.threshold == 0 || usize::from(role.threshold) > role.keys.len() {
+            let what = format!("role {name} demands {} of {} keys", role.threshold, role.keys.len());
+            return Err(Code::RootSigners.error(what));
+        }
+        for key in &role.keys {
+            if let Some(sample) = key.published_sample() {
+                return Err(Code::KeySample.error(format!("a {name} key is MCUboot's published sample {sample}")));
+            }
+            let id = key.thumbprint();
+            if let Some((_, other)) = seen.iter().find(|(listed, _)| *listed == id) {
+                let what = format!("key {} is given for {} and {name}", short(&id), role_name(*other));
+                return Err(Code::SameKeyTwice
+                    .error(what)
+                    .advise("Give every key to exactly one role, once."));
+            }
+            seen.push((id, role.role));
+        }
+    }
+    Ok(())
+}
+
+/// Enough of the root's own keys sign.
+fn check_signers(spec: &RootSpec, signers: &[&dyn Signer]) -> Result<()> {
+    let Some(root) = spec.roles.iter().find(|role| role.role == Role::Root) else {
+        return Err(Code::RootSigners.error("the role root has no keys"));
+    };
+    if let Some(stranger) = signers.iter().find(|signer| !root.keys.contains(signer.public_key())) {
+        return Err(Code::RootSigners.error(format!("{} is no key of the role root", stranger.describe())));
+    }
+    if signers.len() < usize::from(root.threshold) {
+        let what = format!(
+            "{} private root keys are given, {} must sign",
+            signers.len(),
+            root.threshold
+        );
+        return Err(Code::RootSigners.error(what));
+    }
+    Ok(())
+}
+
+fn encode_content(spec: &RootSpec) -> Vec<u8> {
+    let mut keys: Vec<(KeyId, &PublicKey)> = spec
+        .roles
+        .iter()
+        .flat_map(|role| &role.keys)
+        .map(|key| (key.thumbprint(), key))
+        .collect();
+    keys.sort_by_key(|(id, _)| *id);
+    let entries: Vec<KeyEntry> = keys
+        .iter()
+        .map(|(id, key)| KeyEntry {
+            id,
+            material: KeyMaterial::Raw(key.borrow()),
+        })
+        .collect();
+    let mut roles: Vec<(Role, u8, Vec<KeyId>)> = spec
+        .roles
+        .iter()
+        .map(|role| (role.role, role.threshold, ascending_ids(&role.keys)))
+        .collect();
+    roles.sort_by_key(|(role, ..)| *role);
+    let roles: Vec<(Role, u8, &[KeyId])> = roles
+        .iter()
+        .map(|(role, threshold, ids)| (*role, *threshold, ids.as_slice()))
+        .collect();
+    let defined = |role: Role| roles.iter().any(|(listed, ..)| *listed == role);
+    let delivery: Vec<Role> = [Role::Release, Role::ReleaseSecond]
+        .into_iter()
+        .filter(|role| defined(*role))
+        .collect();
+    let draft = RootDraft {
+        version: 1,
+        id: &identity::root_id(&identity::vendor_id(&spec.vendor_domain), &spec.product_line),
+        environment: spec.environment,
+        keys: &entries,
+        roles: &roles,
+        delivery_roles: RoleSet::of(&delivery),
+        image_roles: defined(Role::ImageSecond).then(|| RoleSet::of(&[Role::Image, Role::ImageSecond])),
+        revoked: &[],
+        min_sequences: &[],
+        expires: spec.expires,
+        anchors: &[],
+    };
+    to_vec(|writer| draft.encode(writer))
+}
+
+fn ascending_ids(keys: &[PublicKey]) -> Vec<KeyId> {
+    let mut ids: Vec<KeyId> = keys.iter().map(PublicKey::thumbprint).collect();
+    ids.sort();
+    ids
+}
+
+fn sign(content: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>> {
+    let mut blocks = Vec::new();
+    for signer in signers.iter().take(ROOT_BLOCKS_MAX) {
+        blocks.push(Block::sign(*signer, FileKind::Root.external_aad(), content)?);
+    }
+    blocks.sort_by_key(|block| block.kid);
+    if let Some(pair) = blocks.windows(2).find(|pair| pair[0].kid == pair[1].kid) {
+        return Err(Code::SameKeyTwice.error(format!("key {} signs twice", short(&pair[0].kid))));
+    }
+    let blocks: Vec<Sign1> = blocks.iter().map(Block::borrow).collect();
+    Ok(to_vec(|writer| {
+        roots::write_file(writer, FileKind::Root, content, &blocks)
+    }))
+}
+
+/// One signature block, owned.
+pub(crate) struct Block {
+    pub(crate) kid: KeyId,
+    algorithm: i64,
+    protected: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Block {
+    /// Lets `signer` sign `payload` under `external_aad`.
+    pub(crate) fn sign(signer: &dyn Signer, external_aad: &[u8], payload: &[u8]) -> Result<Block> {
+        let (kid, algorithm) = (signer.public_key().thumbprint(), signer.algorithm().cose());
+        let protected = to_vec(|writer| cose::write_protected(writer, algorithm, &kid, None));
+        let structure = SigStructure::new(&protected, external_aad, payload);
+        let signature = signer.sign_message(&structure.parts())?.as_cose().to_vec();
+        Ok(Block {
+            kid,
+            algorithm,
+            protected,
+            signature,
+        })
+    }
+
+    /// The block as `codec` writes it.
+    pub(crate) fn borrow(&self) -> Sign1<'_> {
+        Sign1 {
+            protected: &self.protected,
+            algorithm: self.algorithm,
+            kid: &self.kid,
+            chain: None,
+            signature: &self.signature,
+        }
+    }
+}
+
+/// Encodes into a vector of the right size.
+pub(crate) fn to_vec(write: impl Fn(&mut Writer<'_>)) -> Vec<u8> {
+    struct Bytes(Vec<u8>);
+    impl cbor::Sink for Bytes {
+        fn put(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+    let mut bytes = Bytes(Vec::new());
+    write(&mut Writer::new(&mut bytes));
+    bytes.0
+}
+
+/// The first 8 bytes of a key id, enough to recognise it.
+pub(crate) fn short(id: &KeyId) -> String {
+    id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use keys::SignatureAlgorithm;
+    use keys::file::{FileKey, LockedKey, generate};
+
+    /// Seeds of the RFC 8032 test keys 1 to 3 (section 7.1): published, worth nothing.
+    const SEEDS: [&str; 3] = [
+        "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+    ];
+
+    /// The RFC 8032 test key with this number, 1 to 3, through an unencrypted PKCS#8 file.
+    pub(crate) fn rfc8032_key(number: usize) -> FileKey {
+        let der = unhex(&format!("302e020100300506032b657004220420{}", SEEDS[number - 1]));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem("PRIVATE KEY", &der)).unwrap();
+        LockedKey::read(file.path()).unwrap().unlock(None).unwrap()
+    }
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut body = String::new();
+        for chunk in der.chunks(3) {
+            let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                let digit = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
+                body.push(if place > chunk.len() { '=' } else { digit as char });
+            }
+        }
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    pub(crate) fn unhex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text
+            .chars()
+            .filter_map(|c| c.to_digit(16))
+            .map(|digit| digit as u8)
+            .collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    pub(crate) fn role(role: Role, threshold: u8, keys: &[&FileKey]) -> RoleSpec {
+        let keys = keys.iter().map(|key| key.public_key().clone()).collect();
+        RoleSpec { role, threshold, keys }
+    }
+
+    fn spec(roles: Vec<RoleSpec>) -> RootSpec {
+        RootSpec {
+            vendor_domain: "example.com".into(),
+            product_line: "demo".into(),
+            environment: Environment::Production,
+            expires: None,
+            roles,
+        }
+    }
+
+    /// Profile section 18: version 1, two root keys with threshold 2, one release key; byte for byte.
+    #[test]
+    fn the_example_root_of_the_profile() {
+        let [release, one, two] = [1, 2, 3].map(rfc8032_key);
+        let roles = vec![role(Role::Release, 1, &[&release]), role(Role::Root, 2, &[&one, &two])];
+        let file = make(&spec(roles), &[&one, &two], &Limits::MCU).unwrap();
+        assert_eq!(file, unhex(include_str!("../tests/data/profile-root.hex")));
+    }
+
+    #[test]
+    fn a_root_with_every_role_and_algorithm_verifies() {
+        let keys: Vec<FileKey> = [SignatureAlgorithm::Ed25519, SignatureAlgorithm::Esp256]
+            .into_iter()
+            .cycle()
+            .take(7)
+            .map(|algorithm| generate(algorithm).unwrap())
+            .collect();
+        let roles = vec![
+            role(Role::Root, 2, &[&keys[0], &keys[1], &keys[2]]),
+            role(Role::Release, 1, &[&keys[3]]),
+            role(Role::Distribute, 1, &[&keys[4]]),
+            role(Role::Revoke, 1, &[&keys[5]]),
+            role(Role::Image, 1, &[&keys[6]]),
+        ];
+        let mut spec = spec(roles);
+        (spec.environment, spec.expires) = (Environment::Development, Some(1_893_456_000));
+        let file = make(&spec, &[&keys[2], &keys[0]], &Limits::MCU).unwrap();
+        let root = verify(&file, &Limits::MCU).unwrap();
+        assert_eq!(root.environment(), Environment::Development);
+        assert_eq!((root.version(), root.content().expires), (1, Some(1_893_456_000)));
+        assert_eq!(root.entries().count(), 7);
+    }
+
+    #[test]
+    fn what_would_never_verify_is_not_made() {
+        let [release, one, two] = [1, 2, 3].map(rfc8032_key);
+        let both = |threshold| role(Role::Root, threshold, &[&one, &two]);
+        let releases = |threshold| role(Role::Release, threshold, &[&release]);
+        let code = |roles, signers: &[&dyn Signer]| make(&spec(roles), signers, &Limits::MCU).unwrap_err().name;
+        assert_eq!(code(vec![both(2), releases(1)], &[&one]), "ROOT_SIGNERS");
+        assert_eq!(code(vec![both(2), releases(1)], &[&one, &one]), "SAME_KEY_TWICE");
+        assert_eq!(code(vec![both(1), releases(1)], &[&release]), "ROOT_SIGNERS");
+        assert_eq!(code(vec![both(3), releases(1)], &[&one, &two]), "ROOT_SIGNERS");
+        assert_eq!(code(vec![both(1), releases(0)], &[&one]), "ROOT_SIGNERS");
+        assert_eq!(code(vec![both(1)], &[&one]), "ROOT_INVALID");
+        assert_eq!(code(vec![releases(1)], &[]), "ROOT_SIGNERS");
+        assert_eq!(
+            code(vec![both(1), role(Role::Release, 1, &[&two])], &[&one]),
+            "SAME_KEY_TWICE"
+        );
+    }
+}
