@@ -15,6 +15,7 @@ use crate::{Reason, Refused};
 mod args;
 pub mod encode;
 pub mod encryption;
+pub mod foreign;
 pub mod head;
 pub mod manifest;
 pub mod members;
