@@ -18,6 +18,7 @@ pub mod digest;
 pub mod image;
 pub mod key;
 pub mod root;
+mod scan;
 
 pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
 pub use alg::{Algorithms, BadSignature, PORTABLE, SignatureAlgorithm, Verifier, WeakKey, raw_key};

@@ -6,6 +6,7 @@
 
 use crate::alg::Algorithms;
 use crate::key::thumbprint;
+use crate::scan::{self, Scan};
 use codec::cose::{Blocks, KeyId, PublicKey, SigStructure, Sign1};
 use codec::limits::Limits;
 use codec::plan::Uuid;
@@ -28,8 +29,12 @@ const DELIVERY_ROLES: [Role; 3] = [Role::Release, Role::Distribute, Role::Releas
 #[derive(Clone, Copy, Debug)]
 pub struct TrustRoot<'a> {
     bytes: &'a [u8],
-    file: RootFile<'a>,
-    list: Option<RevokeFile<'a>>,
+    content: Scan<'a>,
+    /// The values of members 4, 5 and 7, which every count asks for.
+    keys: Scan<'a>,
+    roles: Scan<'a>,
+    revoked: Option<Scan<'a>>,
+    list: Option<Revocations<'a>>,
 }
 
 impl<'a> TrustRoot<'a> {
@@ -41,23 +46,31 @@ impl<'a> TrustRoot<'a> {
     pub fn parse(bytes: &'a [u8], limits: &Limits, algorithms: &Algorithms) -> Result<Self, Refused> {
         let file = RootFile::decode(bytes, limits)?;
         check_keys(&file.root, algorithms)?;
-        Ok(Self {
-            bytes,
-            file,
-            list: None,
-        })
+        Self::stored(bytes, limits)
     }
 
-    /// The same for the root that this device itself accepted and keeps in its trust store: keys were found strong when
-    /// it was accepted, and every use of one checks it again, so that a boot need not do the arithmetic for all of them.
+    /// The root that this device itself accepted and keeps in its trust store, which only the bootloader writes. Its
+    /// content was checked when it was accepted and is not checked again, so that a boot need not decode all of it; the
+    /// strength of a key is checked again whenever it is used. Refused: 105 `ROOT_MAX`, 801 when it is no root file.
     pub fn stored(bytes: &'a [u8], limits: &Limits) -> Result<Self, Refused> {
-        Self::parse(bytes, limits, &Algorithms::new(&[]))
+        codec::limits::at_most(bytes.len() as u64, limits.root_max.into(), "ROOT_MAX")?;
+        let content = Scan::file_content(bytes).ok_or(Reason::RootInvalid)?;
+        let keys = content.member(4).ok_or(Reason::RootInvalid)?;
+        let roles = content.member(5).ok_or(Reason::RootInvalid)?;
+        Ok(Self {
+            bytes,
+            content,
+            keys,
+            roles,
+            revoked: content.member(7),
+            list: None,
+        })
     }
 
     /// The same root under a revocation list that was [verified](TrustRoot::verify_list) for it or its predecessor.
     pub fn with_list(self, list: Revocations<'a>) -> Self {
         Self {
-            list: Some(list.0),
+            list: Some(list),
             ..self
         }
     }
@@ -65,7 +78,9 @@ impl<'a> TrustRoot<'a> {
     /// Requires the root's own threshold of its own root keys (profile section 13, step 5): what a factory root must
     /// pass before it is stored. Refused: 805, 810.
     pub fn verify_self(&self, algorithms: &Algorithms) -> Result<(), Refused> {
-        self.signed_by_root_of(self, algorithms, Reason::RootNewThreshold)
+        // It was decoded within the device's limits before.
+        let file = RootFile::decode(self.bytes, &Limits::LINUX)?;
+        self.signed(&file, algorithms, Reason::RootNewThreshold)
     }
 
     /// Reads the root that is to follow this one, by the rotation rules 1 to 6 of profile section 13. Storing it (rule 7)
@@ -81,48 +96,49 @@ impl<'a> TrustRoot<'a> {
     ) -> Result<TrustRoot<'c>, Refused> {
         // 1. Parse strictly; root-id and environment equal the stored root's.
         let file = RootFile::decode(candidate, limits)?;
-        let candidate = TrustRoot {
-            bytes: candidate,
-            file,
-            list: None,
-        };
-        ensure(
-            candidate.id() == self.id() && candidate.environment() == self.environment(),
-            Reason::RootId,
-        )?;
+        let candidate = TrustRoot::stored(candidate, limits)?;
+        let same = candidate.id() == self.id() && candidate.environment() == self.environment();
+        ensure(same, Reason::RootId)?;
         // 2. Version N+1 exactly.
         ensure(
             self.version().checked_add(1) == Some(candidate.version()),
             Reason::RootVersion,
         )?;
         // 3. Content checks.
-        check_keys(&candidate.file.root, algorithms)?;
+        check_keys(&file.root, algorithms)?;
         // 4. and 5. Threshold of N and of N+1; a key that is in both counts in both.
-        candidate.signed_by_root_of(self, algorithms, Reason::RootOldThreshold)?;
-        candidate.verify_self(algorithms)?;
+        self.signed(&file, algorithms, Reason::RootOldThreshold)?;
+        candidate.signed(&file, algorithms, Reason::RootNewThreshold)?;
         // 6. Revocations and minima do not shrink.
-        self.is_kept_by(&candidate)?;
+        let kept = RootFile::decode(self.bytes, limits).map(|present| is_kept_by(&present.root, &file.root));
+        ensure(kept == Ok(true), Reason::RootRegression)?;
         Ok(candidate)
     }
 
     /// The version, 1 or more.
     pub fn version(&self) -> u64 {
-        self.file.root.version
+        self.content.member(1).and_then(|mut value| value.uint()).unwrap_or(0)
     }
 
     /// The product line, fixed for its life.
     pub fn id(&self) -> &'a Uuid {
-        self.file.root.id
+        self.content
+            .member(3)
+            .and_then(|mut value| value.bytes_of())
+            .unwrap_or(&[0; 16])
     }
 
     /// The world it is for.
     pub fn environment(&self) -> Environment {
-        self.file.root.environment
+        match self.content.member(11).and_then(|mut value| value.uint()) {
+            Some(1) => Environment::Development,
+            _ => Environment::Production,
+        }
     }
 
-    /// All that the root says, as decoded.
-    pub fn content(&self) -> &Root<'a> {
-        &self.file.root
+    /// Seconds since 1970-01-01 UTC from which on it is no longer trusted, if it says so.
+    pub fn expires(&self) -> Option<u64> {
+        self.content.member(9).and_then(|mut value| value.uint())
     }
 
     /// The bytes of the root file.
@@ -132,24 +148,44 @@ impl<'a> TrustRoot<'a> {
 
     /// The entries that may sign, each with its role; revoked ones are left out.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        let root = self.file.root;
-        let list = self.list;
-        (0..=u8::MAX).zip(root.keys.iter()).filter_map(move |(index, entry)| {
-            if is_revoked(&root, list.as_ref(), entry.id) {
-                return None;
-            }
-            let role = root.roles.role_of(entry.id)?;
-            let key = match entry.material {
-                KeyMaterial::Raw(key) => Some(key),
-                KeyMaterial::Authority(_) => None,
-            };
-            Some(Entry {
-                index,
-                id: entry.id,
-                role,
-                key,
+        let root = *self;
+        let mut keys = self.keys;
+        let count = keys.map().unwrap_or(0);
+        let next = move |index| Some((index, keys.bytes_of()?, key_entry(&mut keys)?));
+        (0..u8::try_from(count).unwrap_or(u8::MAX))
+            .map_while(next)
+            .filter_map(move |(index, id, key)| {
+                let role = root.role_of(id)?;
+                (!root.is_revoked(id)).then_some(Entry { index, id, role, key })
             })
-        })
+    }
+
+    /// The one role that lists this key.
+    fn role_of(&self, id: &KeyId) -> Option<Role> {
+        let mut defs = self.roles;
+        for _ in 0..defs.map()? {
+            let number = defs.uint()?;
+            defs.array()?;
+            defs.uint()?;
+            if defs.lists(id)? {
+                return Role::from_number(number);
+            }
+            defs.skip()?;
+        }
+        None
+    }
+
+    /// The threshold of a role, if the root defines it.
+    fn threshold(&self, role: Role) -> Option<u64> {
+        let mut def = self.roles.member(role.number())?;
+        def.array()?;
+        def.uint()
+    }
+
+    /// Whether root or list revoke this id; also when that cannot be read.
+    fn is_revoked(&self, id: &KeyId) -> bool {
+        let listed = |ids: Option<Scan>| ids.is_some_and(|ids| ids.lists(id) != Some(false));
+        listed(self.revoked) || listed(self.list.and_then(|list| list.content.member(7)))
     }
 
     /// The names and roles of counted entries, for a log.
@@ -166,34 +202,40 @@ impl<'a> TrustRoot<'a> {
 
     /// The lowest sequence number for this class: the larger of the root's and the list's (profile section 15).
     pub fn min_sequence(&self, class: &Uuid) -> u64 {
-        let listed = self.list.as_ref().map_or(0, |list| list.min_sequences.of_class(class));
-        listed.max(self.file.root.min_sequences.of_class(class))
+        let listed = self.list.map_or(0, |list| min_sequence(list.content, class));
+        listed.max(min_sequence(self.content, class))
     }
 
     /// Whether the counted entries reach the threshold of every role that a delivery needs; 219.
     fn delivery_signed_by(&self, counted: Entries) -> Result<(), Refused> {
-        let reached = self
-            .file
-            .root
-            .delivery_roles
-            .iter()
-            .all(|role| self.reaches(role, counted));
-        ensure(reached, Reason::AuthThreshold)
+        ensure(self.reaches_all(6, Role::Release, counted), Reason::AuthThreshold)
     }
 
     /// Whether the counted entries reach the threshold of every role that an image needs: 941 when the root has no image
     /// role, 907 otherwise.
     pub(crate) fn image_signed_by(&self, counted: Entries) -> Result<(), Reason> {
-        if self.file.root.roles.get(Role::Image).is_none() {
+        if self.threshold(Role::Image).is_none() {
             return Err(Reason::RootNoImageRole);
         }
-        let reached = self
-            .file
-            .root
-            .image_roles
-            .iter()
-            .all(|role| self.reaches(role, counted));
-        if reached { Ok(()) } else { Err(Reason::ImageThreshold) }
+        if self.reaches_all(10, Role::Image, counted) {
+            Ok(())
+        } else {
+            Err(Reason::ImageThreshold)
+        }
+    }
+
+    /// Whether every role that this member of the root demands is reached, and the one that it always demands.
+    fn reaches_all(&self, member: u8, always: Role, counted: Entries) -> bool {
+        let demanded = match self.content.member(member) {
+            Some(roles) => roles.small_set(),
+            None => Some(0),
+        };
+        let demands = |set: u8, role: Role| role == always || set & (1 << role.number()) != 0;
+        demanded.is_some_and(|set| {
+            Role::ALL
+                .into_iter()
+                .all(|role| !demands(set, role) || self.reaches(role, counted))
+        })
     }
 
     /// Whether as many distinct entries of the role were counted as the root demands; never for a role it does not define.
@@ -202,22 +244,19 @@ impl<'a> TrustRoot<'a> {
             .entries()
             .filter(|entry| entry.role == role && counted.has(entry.index))
             .count();
-        self.file
-            .root
-            .roles
-            .get(role)
-            .is_some_and(|def| number >= usize::from(def.threshold))
+        self.threshold(role)
+            .is_some_and(|threshold| threshold > 0 && number as u64 >= threshold)
     }
 
-    /// Requires this root's blocks to reach the threshold of the root role of `authority`.
-    fn signed_by_root_of(&self, authority: &TrustRoot, algorithms: &Algorithms, few: Reason) -> Result<(), Refused> {
+    /// Requires the blocks of this root file to reach the threshold of this root's root role.
+    fn signed(&self, file: &RootFile, algorithms: &Algorithms, few: Reason) -> Result<(), Refused> {
         let signed = Signed {
             kind: Some(FileKind::Root),
-            content: self.file.content,
-            blocks: self.file.blocks,
+            content: file.content,
+            blocks: file.blocks,
         };
-        let counted = authority.count(&signed, &[Role::Root], algorithms, Reason::RootSignature)?;
-        ensure(authority.reaches(Role::Root, counted), few)
+        let counted = self.count(&signed, &[Role::Root], algorithms, Reason::RootSignature)?;
+        ensure(self.reaches(Role::Root, counted), few)
     }
 
     /// The counting rule of profile section 12, for keys of these roles. `wrong` is the reason for a wrong signature.
@@ -254,18 +293,6 @@ impl<'a> TrustRoot<'a> {
         }
         Ok(counted)
     }
-
-    /// Rotation rule 6: every minimum and every revocation stays, except of keys that the candidate no longer lists.
-    fn is_kept_by(&self, candidate: &TrustRoot) -> Result<(), Refused> {
-        let (old, new) = (&self.file.root, &candidate.file.root);
-        let minima = old
-            .min_sequences
-            .iter()
-            .all(|(class, minimum)| new.min_sequences.of_class(class) >= minimum);
-        let dropped = |id| old.keys.get(id).is_some() && new.keys.get(id).is_none();
-        let revocations = old.revoked.iter().all(|id| new.revoked.contains(id) || dropped(id));
-        ensure(minima && revocations, Reason::RootRegression)
-    }
 }
 
 /// Lists and times that the root's keys sign between two roots (profile section 15).
@@ -293,22 +320,14 @@ impl<'a> TrustRoot<'a> {
         let root = Self { list: None, ..*self };
         let counted = root.count(&signed, &[Role::Revoke], algorithms, INVALID)?;
         ensure(root.reaches(Role::Revoke, counted), INVALID)?;
-        let roots = root.file.root.roles.get(Role::Root);
-        let revokes_root = roots.is_some_and(|def| def.keys.iter().any(|id| list.revoked.contains(id)));
+        let revokes_root = root
+            .entries()
+            .any(|entry| entry.role == Role::Root && list.revoked.contains(entry.id));
         ensure(!revokes_root, INVALID)?;
         if let Some(held) = &self.list {
-            let same = held.number == list.number && held.content == list.content;
-            ensure(same || list.number > held.number, INVALID)?;
-            let minima = held
-                .min_sequences
-                .iter()
-                .all(|(class, least)| list.min_sequences.of_class(class) >= least);
-            ensure(
-                minima && held.revoked.iter().all(|id| list.revoked.contains(id)),
-                INVALID,
-            )?;
+            ensure(is_extended_by(held, &list, limits), INVALID)?;
         }
-        Ok(Revocations(list))
+        Revocations::stored(bytes)
     }
 
     /// Verifies a time file; gives seconds since 1970-01-01 UTC, before which it is not. Keeping the largest is the
@@ -328,14 +347,28 @@ impl<'a> TrustRoot<'a> {
     }
 }
 
-/// A revocation list that the root's revocation role signed. Only [`TrustRoot::verify_list`] makes one.
+/// A revocation list that the root's revocation role signed: just now, or before this device stored it.
 #[derive(Clone, Copy, Debug)]
-pub struct Revocations<'a>(RevokeFile<'a>);
+pub struct Revocations<'a> {
+    bytes: &'a [u8],
+    content: Scan<'a>,
+}
 
-impl Revocations<'_> {
+impl<'a> Revocations<'a> {
+    /// The list that this device itself accepted and keeps in its trust store; see [`TrustRoot::stored`].
+    pub fn stored(bytes: &'a [u8]) -> Result<Self, Refused> {
+        let content = Scan::file_content(bytes).ok_or(Reason::RevokeInvalid)?;
+        Ok(Self { bytes, content })
+    }
+
     /// Its number, strictly growing.
     pub fn number(&self) -> u64 {
-        self.0.number
+        self.content.member(1).and_then(|mut value| value.uint()).unwrap_or(0)
+    }
+
+    /// The bytes of the file.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 }
 
@@ -375,8 +408,50 @@ fn check_keys(root: &Root, algorithms: &Algorithms) -> Result<(), Refused> {
     Ok(())
 }
 
-fn is_revoked(root: &Root, list: Option<&RevokeFile>, id: &KeyId) -> bool {
-    root.revoked.contains(id) || list.is_some_and(|list| list.revoked.contains(id))
+/// Rotation rule 6: every minimum and every revocation stays, except of keys that the new root no longer lists.
+fn is_kept_by(old: &Root, new: &Root) -> bool {
+    let minima = old
+        .min_sequences
+        .iter()
+        .all(|(class, minimum)| new.min_sequences.of_class(class) >= minimum);
+    let dropped = |id| old.keys.get(id).is_some() && new.keys.get(id).is_none();
+    minima && old.revoked.iter().all(|id| new.revoked.contains(id) || dropped(id))
+}
+
+/// The same list again, or one with a greater number that takes nothing back.
+fn is_extended_by(held: &Revocations, list: &RevokeFile, limits: &Limits) -> bool {
+    let Ok(held) = RevokeFile::decode(held.bytes, limits) else {
+        return false;
+    };
+    if held.content == list.content {
+        return true;
+    }
+    let minima = held
+        .min_sequences
+        .iter()
+        .all(|(class, least)| list.min_sequences.of_class(class) >= least);
+    list.number > held.number && minima && held.revoked.iter().all(|id| list.revoked.contains(id))
+}
+
+/// The minimum that member 8 of a root or list gives this class, 0 when it names none.
+fn min_sequence(content: Scan, class: &Uuid) -> u64 {
+    let Some(mut minima) = content.member(8) else {
+        return 0;
+    };
+    let count = minima.map().unwrap_or(0);
+    (0..count)
+        .map_while(|_| Some((minima.bytes()?, minima.uint()?)))
+        .find(|(listed, _)| *listed == class)
+        .map_or(0, |found| found.1)
+}
+
+/// The key of an entry, `[1, bstr .cbor COSE_Key]` or `[2, bstr]`; the inner `None` for a certificate authority and for
+/// algorithms that nobody implements here.
+fn key_entry<'a>(entry: &mut Scan<'a>) -> Option<Option<PublicKey<'a>>> {
+    entry.array()?;
+    let kind = entry.uint()?;
+    let content = entry.bytes()?;
+    Some(if kind == 1 { scan::public_key(content) } else { None })
 }
 
 fn ensure(holds: bool, otherwise: Reason) -> Result<(), Refused> {
@@ -392,7 +467,7 @@ pub struct Entry<'a> {
     pub id: &'a KeyId,
     /// The one role it belongs to.
     pub role: Role,
-    /// The key; `None` for a certificate authority, under which leaf keys sign.
+    /// The key; `None` for what this crate verifies nothing with: a certificate authority, another algorithm.
     pub key: Option<PublicKey<'a>>,
 }
 
