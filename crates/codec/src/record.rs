@@ -347,6 +347,8 @@ pub enum JournalRecord {
         ordinal: u8,
         /// Offset of its first byte in the file.
         offset: u32,
+        /// Members of the envelope that follow it.
+        members_left: u8,
     },
     /// This many chunks of the payload are in the staging slot.
     Chunks {
@@ -405,9 +407,13 @@ impl JournalRecord {
                 out.version(version);
             }),
             JournalRecord::HeadStored => Encoded::new(KIND_HEAD, |_| ()),
-            JournalRecord::Payload { ordinal, offset } => Encoded::new(KIND_PAYLOAD, |out| {
+            JournalRecord::Payload {
+                ordinal,
+                offset,
+                members_left,
+            } => Encoded::new(KIND_PAYLOAD, |out| {
                 out.put(&offset.to_le_bytes());
-                out.put(&[ordinal]);
+                out.put(&[ordinal, members_left]);
             }),
             JournalRecord::Chunks { count } => Encoded::new(KIND_CHUNKS, |out| out.put(&count.to_le_bytes())),
             JournalRecord::Staged { image, counter } => Encoded::new(KIND_STAGED, |out| {
@@ -440,8 +446,12 @@ impl JournalRecord {
             }
             KIND_HEAD => JournalRecord::HeadStored,
             KIND_PAYLOAD => {
-                let (offset, [ordinal]) = (rest.u32()?, rest.take()?);
-                JournalRecord::Payload { ordinal, offset }
+                let (offset, [ordinal, members_left]) = (rest.u32()?, rest.take()?);
+                JournalRecord::Payload {
+                    ordinal,
+                    offset,
+                    members_left,
+                }
             }
             KIND_CHUNKS => JournalRecord::Chunks { count: rest.u32()? },
             KIND_STAGED => {
@@ -549,7 +559,8 @@ mod tests {
             JournalRecord::HeadStored,
             JournalRecord::Payload {
                 ordinal: 2,
-                offset: 500
+                offset: 500,
+                members_left: 3,
             },
             JournalRecord::Chunks { count: 7 },
             JournalRecord::Staged {

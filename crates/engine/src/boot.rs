@@ -101,30 +101,20 @@ pub fn run<F: Flash>(flash: &mut F, board: &Board<'_>, reset: Reset, buffers: Bu
 }
 
 fn decide<F: Flash>(flash: &mut F, board: &Board<'_>, reset: Reset, buffers: Buffers<'_>) -> Result<Start, Reason> {
-    let slots = Slots::new(board.layout, flash)?;
-    let store = match Store::open(flash, board.layout)? {
-        Found::Store(store) => store.heal(flash, board.layout).unwrap_or(store),
-        Found::Blank => return Err(Reason::NoRoot),
-        Found::Corrupt => return Err(Reason::StoreCorrupt),
-    };
-    let root = store.read_root(flash, board.layout, buffers.root)?;
-    let root = TrustRoot::stored(root, board.limits).map_err(|refused| refused.reason)?;
-    let mut boot = Boot {
-        flash,
-        board,
-        slots,
-        store,
-        root,
-        scratch: buffers.scratch,
-        reset,
-        fresh: false,
-    };
+    let mut boot = Boot::open(flash, board, reset, buffers)?;
+    // Both copies whole again; a store that cannot be written still counts.
+    boot.store = boot.store.heal(boot.flash, board.layout).unwrap_or(boot.store);
     for _ in 0..ROUNDS_MAX {
         if let Some(start) = boot.round()? {
             return Ok(start);
         }
     }
     Err(Reason::NoBootableImage)
+}
+
+/// The boot chain's verdict on the primary slot as it stands, for recovery.
+pub fn judge_primary<F: Flash>(flash: &mut F, board: &Board<'_>, buffers: Buffers<'_>) -> Result<Bootable, Reason> {
+    Boot::open(flash, board, Reset::Power, buffers)?.judge(SlotId::Primary, 0)
 }
 
 struct Boot<'b, F> {
@@ -139,7 +129,28 @@ struct Boot<'b, F> {
     fresh: bool,
 }
 
-impl<F: Flash> Boot<'_, F> {
+impl<'b, F: Flash> Boot<'b, F> {
+    fn open(flash: &'b mut F, board: &'b Board<'b>, reset: Reset, buffers: Buffers<'b>) -> Result<Self, Reason> {
+        let slots = Slots::new(board.layout, flash)?;
+        let store = match Store::open(flash, board.layout)? {
+            Found::Store(store) => store,
+            Found::Blank => return Err(Reason::NoRoot),
+            Found::Corrupt => return Err(Reason::StoreCorrupt),
+        };
+        let root = store.read_root(flash, board.layout, buffers.root)?;
+        let root = TrustRoot::stored(root, board.limits).map_err(|refused| refused.reason)?;
+        Ok(Boot {
+            flash,
+            board,
+            slots,
+            store,
+            root,
+            scratch: buffers.scratch,
+            reset,
+            fresh: false,
+        })
+    }
+
     /// One step towards a start; `None` when the trailers must be looked at again.
     fn round(&mut self) -> Result<Option<Start>, Reason> {
         let trailers = Trailers::read(self.flash, &self.slots)?;

@@ -11,7 +11,8 @@ use crate::store::{Found, Store};
 use crate::swap::{self, Request, Trailers};
 use codec::mcuboot::trailer::SwapType;
 use codec::plan::{ComponentId, Plan, Uuid, Version};
-use codec::record::{BootEventKind, JournalRecord, Lifecycle, ReleaseId};
+use codec::record::{BootEvent, BootEventKind, JournalRecord, Lifecycle, ReleaseId};
+use codec::roots::Environment;
 use codec::{Reason, Refused};
 use trust::admit::{ComponentView, DeviceView, DomainView};
 use trust::digest::Sha256;
@@ -86,6 +87,11 @@ impl<'d, F: Flash> Device<'d, F> {
         self.journal.state()
     }
 
+    /// The environment of the installed root.
+    pub fn environment(&self) -> Environment {
+        self.root.environment()
+    }
+
     /// Where in its life the device is.
     pub fn lifecycle(&self) -> Lifecycle {
         self.store.header().lifecycle
@@ -118,6 +124,16 @@ impl<'d, F: Flash> Device<'d, F> {
         Ok(self.trailers()?.is_trial())
     }
 
+    /// The slots.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// What the bootloader noted last.
+    pub fn boot_event(&mut self) -> Result<Option<BootEvent>, Reason> {
+        bootlog::last(&mut self.flash, self.config.board.layout)
+    }
+
     /// Whether the running image is confirmed.
     pub fn is_confirmed(&mut self) -> Result<bool, Reason> {
         Ok(self.trailers()?.is_confirmed())
@@ -147,9 +163,16 @@ impl<'d, F: Flash> Device<'d, F> {
         self.settle()
     }
 
-    /// Asks the bootloader to try the staged image at the next reset. Refused when nothing with this hash TLV is staged
-    /// (1009, 1004) and during a trial (613).
-    pub fn request_test(&mut self, image: Option<&[u8; 32]>) -> Result<(), Refused> {
+    /// Asks the bootloader to try the staged image at the next reset ([`SwapType::Test`]), or, in development only, to
+    /// take it without a trial ([`SwapType::Permanent`]).
+    ///
+    /// Refused when no image with this hash TLV is staged (1009, 1004), during a trial (613), when the boot chain would
+    /// refuse it, and in production when it did not come as a release (1004) or for permanence (1005).
+    pub fn request_swap(&mut self, image: Option<&[u8]>, kind: SwapType) -> Result<(), Refused> {
+        let production = self.environment() == Environment::Production;
+        if kind == SwapType::Permanent && production {
+            return Err(Reason::PermanentRefused.refused());
+        }
         let trailers = self.trailers()?;
         if trailers.is_trial() {
             return Err(Reason::TrialRunning.refused());
@@ -158,26 +181,25 @@ impl<'d, F: Flash> Device<'d, F> {
         if image.is_some_and(|image| *image != staged.digest) {
             return Err(Reason::HashUnknown.refused());
         }
-        if trailers.request() == Request::Test {
+        let released = match self.state().pending.map(|pending| pending.progress) {
+            Some(Progress::Staged { image, requested, .. }) if image == staged.digest => Some(requested),
+            _ => None,
+        };
+        if released.is_none() && production {
+            return Err(Reason::NothingStaged.refused());
+        }
+        if matches!(
+            (trailers.request(), kind),
+            (Request::Test, SwapType::Test) | (Request::Permanent, _)
+        ) {
             return Ok(());
         }
         // Whoever asks, the boot chain's own rule decides; asking for what it would refuse helps nobody.
         self.judge_staged(&mut [0; 256])?;
-        if let Some(Pending {
-            progress:
-                Progress::Staged {
-                    image,
-                    requested: false,
-                    ..
-                },
-            ..
-        }) = self.state().pending
-        {
-            if image == staged.digest {
-                self.append(JournalRecord::Requested)?;
-            }
+        if released == Some(false) {
+            self.append(JournalRecord::Requested)?;
         }
-        Ok(swap::write_request(&mut self.flash, &self.slots, SwapType::Test)?)
+        Ok(swap::write_request(&mut self.flash, &self.slots, kind)?)
     }
 
     /// The image in the staging slot, if there is one.

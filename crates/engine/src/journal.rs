@@ -48,6 +48,8 @@ pub enum Progress {
         ordinal: u8,
         /// Offset of the payload's first byte in the file.
         offset: u32,
+        /// Members of the envelope that follow it.
+        members_left: u8,
         /// Chunks that are written.
         chunks: u32,
     },
@@ -121,17 +123,28 @@ impl State {
                 });
             }
             JournalRecord::HeadStored => self.progress(|_| Progress::HeadStored),
-            JournalRecord::Payload { ordinal, offset } => {
+            JournalRecord::Payload {
+                ordinal,
+                offset,
+                members_left,
+            } => {
                 self.progress(|_| Progress::Payload {
                     ordinal,
                     offset,
+                    members_left,
                     chunks: 0,
                 });
             }
             JournalRecord::Chunks { count } => self.progress(|progress| match progress {
-                Progress::Payload { ordinal, offset, .. } => Progress::Payload {
+                Progress::Payload {
                     ordinal,
                     offset,
+                    members_left,
+                    ..
+                } => Progress::Payload {
+                    ordinal,
+                    offset,
+                    members_left,
                     chunks: count,
                 },
                 other => other,
@@ -273,9 +286,14 @@ fn snapshot(state: &State, mut put: impl FnMut(JournalRecord) -> Result<(), Reas
         Progress::Payload {
             ordinal,
             offset,
+            members_left,
             chunks,
         } => {
-            put(JournalRecord::Payload { ordinal, offset })?;
+            put(JournalRecord::Payload {
+                ordinal,
+                offset,
+                members_left,
+            })?;
             put(JournalRecord::Chunks { count: chunks })?;
         }
         Progress::Staged {
@@ -317,7 +335,11 @@ mod tests {
                 version,
             },
             JournalRecord::HeadStored,
-            JournalRecord::Payload { ordinal: 0, offset: 30 },
+            JournalRecord::Payload {
+                ordinal: 0,
+                offset: 30,
+                members_left: 1,
+            },
             JournalRecord::Chunks { count: 1 },
             JournalRecord::Chunks { count: 2 },
             JournalRecord::Staged {
@@ -336,7 +358,11 @@ mod tests {
                 version,
             },
             JournalRecord::HeadStored,
-            JournalRecord::Payload { ordinal: 0, offset: 30 },
+            JournalRecord::Payload {
+                ordinal: 0,
+                offset: 30,
+                members_left: 1,
+            },
             JournalRecord::Chunks { count: 5 },
             JournalRecord::Dropped { reason: 508 },
             JournalRecord::Pending {

@@ -14,7 +14,7 @@ const _: () = assert!(WRITE_SIZE_MAX <= UNIT_BYTES);
 
 /// An open log: which half counts, and where the next record goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     halves: [Area; 2],
     active: usize,
     generation: u32,
@@ -23,7 +23,7 @@ pub struct Log {
 
 impl Log {
     /// Finds the half that counts. `None` when neither does (a new device, or a damaged one): [`Log::start_anew`] makes it.
-    pub fn open(flash: &mut impl Flash, halves: [Area; 2]) -> Result<Option<Log>, Reason> {
+    pub(crate) fn open(flash: &mut impl Flash, halves: [Area; 2]) -> Result<Option<Log>, Reason> {
         let mut best: Option<Log> = None;
         for (active, half) in halves.iter().enumerate() {
             let mut unit = [0; UNIT_BYTES];
@@ -46,7 +46,7 @@ impl Log {
     }
 
     /// Makes an empty log of two halves of which neither counts.
-    pub fn start_anew(flash: &mut impl Flash, halves: [Area; 2]) -> Result<Log, Reason> {
+    pub(crate) fn start_anew(flash: &mut impl Flash, halves: [Area; 2]) -> Result<Log, Reason> {
         let nothing = Log {
             halves,
             active: 1,
@@ -57,7 +57,7 @@ impl Log {
     }
 
     /// Whether a record of this length still fits.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
         u32::try_from(bytes)
             .ok()
             .and_then(|len| self.end.checked_add(len))
@@ -65,7 +65,7 @@ impl Log {
     }
 
     /// Appends a record; refuses (1016) when it does not fit. The caller then makes room with [`Log::switch`].
-    pub fn append(&mut self, flash: &mut impl Flash, record: &Encoded) -> Result<(), Reason> {
+    pub(crate) fn append(&mut self, flash: &mut impl Flash, record: &Encoded) -> Result<(), Reason> {
         let bytes = record.as_bytes();
         if !self.has_room(bytes.len()) {
             return Err(Reason::StateFull);
@@ -77,7 +77,7 @@ impl Log {
     }
 
     /// Calls `each` for every whole record, oldest first.
-    pub fn for_each(&self, flash: &mut impl Flash, mut each: impl FnMut(&[u8])) -> Result<(), Reason> {
+    pub(crate) fn for_each(&self, flash: &mut impl Flash, mut each: impl FnMut(&[u8])) -> Result<(), Reason> {
         let half = self.half();
         let mut at = UNIT;
         while at < self.end {
@@ -100,7 +100,7 @@ impl Log {
     }
 
     /// Moves to the other half: erases it, lets `fill` append what still matters, and makes it count.
-    pub fn switch<F: Flash>(
+    pub(crate) fn switch<F: Flash>(
         self,
         flash: &mut F,
         fill: impl FnOnce(&mut F, &mut Log) -> Result<(), Reason>,

@@ -152,6 +152,13 @@ impl Members {
         self.left
     }
 
+    /// Gives back the last `bytes` bytes of the member's content: they will come again.
+    pub fn rewind(&mut self, bytes: u64) {
+        if let Stage::Content { left } = &mut self.stage {
+            *left = left.saturating_add(bytes);
+        }
+    }
+
     /// Looks at the next bytes. Returns how many of them were used, and what they came to; the caller goes on with the
     /// rest until [`Event::NeedMore`] or [`Event::End`].
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, Event), Refused> {
