@@ -1,13 +1,137 @@
-//! `ampoule key`.
+//! `ampoule key`: make and look at private keys.
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+use ::release::hex::text as hex;
+use clap::{Args, Subcommand, ValueEnum};
+use keys::{Code, DevelopmentOnly, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
+use serde_json::{Value, json};
 
 use crate::out::Out;
+use crate::signing::{self, PassphraseArgs};
 
 #[derive(Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    /// Make a private key in a new, encrypted file
+    ///
+    /// The file is PKCS#8 in PEM form (PBES2: scrypt, AES-256-CBC), readable by its owner only, and never replaces
+    /// another. The public key stands in it too, so that `ampoule trust init` and `ampoule key show` need no passphrase.
+    New(New),
+    /// Show the public key and the names of a key
+    Show(Show),
+}
 
 /// Runs one `ampoule key` command.
-pub(crate) fn run(command: Command, _out: Out) -> keys::Result<()> {
-    match command {}
+pub(crate) fn run(command: Command, out: Out) -> Result<()> {
+    match command {
+        Command::New(new) => new.run(out),
+        Command::Show(show) => show.run(out),
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct New {
+    /// The file to write
+    file: PathBuf,
+    /// Signature algorithm
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "ed25519")]
+    algorithm: Algorithm,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Algorithm {
+    /// Ed25519
+    Ed25519,
+    /// ECDSA on NIST P-256
+    #[value(alias = "ecdsa-p256")]
+    P256,
+}
+
+impl New {
+    fn run(&self, out: Out) -> Result<()> {
+        // Before anybody thinks of a passphrase.
+        if self.file.exists() {
+            return Err(Code::KeyExists.error(format!("{} exists already", self.file.display())));
+        }
+        let passphrase = self.new_passphrase()?;
+        let key = file::generate(match self.algorithm {
+            Algorithm::Ed25519 => SignatureAlgorithm::Ed25519,
+            Algorithm::P256 => SignatureAlgorithm::Esp256,
+        })?;
+        key.save_new(&self.file, &passphrase)?;
+        let mut description = describe(&self.file, key.public_key());
+        description["encrypted"] = json!(true);
+        let text = format!(
+            "Wrote {}. Keep a copy of the file and its passphrase apart from each other: nobody can recover either.\n{}",
+            self.file.display(),
+            prose(key.public_key()),
+        );
+        out.result(text, &description);
+        Ok(())
+    }
+
+    fn new_passphrase(&self) -> Result<Passphrase> {
+        if let Some(given) = self.passphrase.given()? {
+            return Ok(given);
+        }
+        let typed = signing::prompt(&format!("New passphrase for {}: ", self.file.display()))?;
+        typed.check_for_new_key()?;
+        if signing::prompt("The same again: ")? == typed {
+            Ok(typed)
+        } else {
+            Err(Code::PassphraseDiffers.error("the two passphrases differ; no key was made"))
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// A private or public key file
+    file: PathBuf,
+    /// Print the public key in PEM form and nothing else
+    #[arg(long)]
+    pem: bool,
+    /// Open the private key too, to see whether its passphrase is right and the file whole
+    #[arg(long)]
+    unlock: bool,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl Show {
+    fn run(&self, out: Out) -> Result<()> {
+        let public = match PublicKey::read(&self.file) {
+            Ok(public) if !self.unlock => public,
+            Err(error) if !error.is(Code::PassphraseNeeded) => return Err(error),
+            _ => signing::open(&self.file, &self.passphrase, out)?.public_key().clone(),
+        };
+        if let Some(name) = public.published_sample() {
+            out.note(format!("warning: {}", DevelopmentOnly::PublishedSample(name)));
+        }
+        let text = if self.pem { public.to_pem() } else { prose(&public) };
+        out.result(text, &describe(&self.file, &public));
+        Ok(())
+    }
+}
+
+fn prose(public: &PublicKey) -> String {
+    format!(
+        "algorithm        {}\nkey id           {}  (in trust roots and releases)\nimage key hash   {}  (KEYHASH in images)",
+        public.algorithm_name(),
+        hex(&public.thumbprint()),
+        hex(&public.image_key_hash()),
+    )
+}
+
+fn describe(path: &Path, public: &PublicKey) -> Value {
+    json!({
+        "file": path.display().to_string(),
+        "algorithm": public.algorithm_name(),
+        "key_id": hex(&public.thumbprint()),
+        "image_key_hash": hex(&public.image_key_hash()),
+        "published_sample": public.published_sample(),
+        "public_key_pem": public.to_pem(),
+    })
 }

@@ -6,6 +6,7 @@
 
 mod device;
 mod files;
+mod generate;
 mod image;
 mod key;
 mod out;
@@ -22,13 +23,7 @@ use crate::out::Out;
 
 /// Secure firmware updates with one trust root, from an engineer's build to a confirmed device.
 #[derive(Parser)]
-#[command(
-    name = "ampoule",
-    version,
-    about,
-    arg_required_else_help = true,
-    propagate_version = true
-)]
+#[command(name = "ampoule", version, about, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done; 1 refused or failed (the number says why); 2 arguments not understood.")]
 pub(crate) struct Cli {
     /// Print one JSON document instead of prose; errors go to standard error as JSON too
@@ -55,6 +50,9 @@ enum Command {
     /// Talk to a device over a serial port
     #[command(subcommand, arg_required_else_help = true)]
     Device(device::Command),
+    /// Write shell completions and manual pages
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Generate(generate::Command),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +64,7 @@ fn main() -> ExitCode {
         Command::Trust(command) => trust::run(command, out),
         Command::Release(command) => release::run(command, out),
         Command::Device(command) => device::run(command, out),
+        Command::Generate(command) => generate::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,6 @@
-//! Intel HEX files in and out, in the form that imgtool reads and writes.
+//! Hexadecimal: digests as text, and Intel HEX files in the form that imgtool reads and writes.
+
+use std::fmt::Write;
 
 use ihex::{Reader, Record};
 use keys::{Code, Error, Result};
@@ -83,6 +85,22 @@ pub fn write(blocks: &[(u32, &[u8])]) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
+/// Bytes as lower-case digits.
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes of digits of either case; `None` when there is an odd number of them or something else between.
+pub fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit()) && digits.len().is_multiple_of(2);
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if plain { pairs.map(byte).collect() } else { None }
+}
+
 struct Piece {
     address: u32,
     bytes: Vec<u8>,
@@ -144,6 +162,16 @@ fn malformed(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_and_text_are_each_others_way_back() {
+        assert_eq!(text(&[0, 0x0f, 0xf0]), "000ff0");
+        assert_eq!(bytes("000Ff0"), Some(vec![0, 0x0f, 0xf0]));
+        assert_eq!(bytes(""), Some(vec![]));
+        for bad in ["0", "0g", "+1", "é"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back() {

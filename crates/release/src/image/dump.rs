@@ -2,7 +2,7 @@
 //!
 //! Reads images of any maker: bounds are checked, rules are not.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use codec::mcuboot::header::flags;
 use codec::mcuboot::tlv::{Dependency, Tlvs, kind};
@@ -12,6 +12,8 @@ use codec::{Reason, plan::Uuid};
 use keys::{Error, Result};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+use crate::hex::text as hex;
 
 /// Bytes that imgtool takes from the end for an encrypted image's keys, for each slot.
 const KEY_BYTES: u32 = 16;
@@ -294,13 +296,6 @@ fn flag_names(value: u32) -> String {
         .filter(|(bit, _)| value & bit != 0)
         .map(|(_, name)| format!(" {name}"))
         .collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn as_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
