@@ -333,7 +333,7 @@ pub(crate) mod tests {
         let file = make(&spec, &[&keys[2], &keys[0]], &Limits::MCU).unwrap();
         let root = verify(&file, &Limits::MCU).unwrap();
         assert_eq!(root.environment(), Environment::Development);
-        assert_eq!((root.version(), root.content().expires), (1, Some(1_893_456_000)));
+        assert_eq!((root.version(), root.expires()), (1, Some(1_893_456_000)));
         assert_eq!(root.entries().count(), 7);
     }
 

@@ -4,13 +4,16 @@
 //! whole file for a wrong signature of one that has, and collect the rest in a set of entries. A threshold is compared
 //! with the size of that set, never with a number of signatures.
 
+use crate::admit::Authentic;
 use crate::alg::Algorithms;
+use crate::digest::{SHA256_BYTES, Sha256};
 use crate::key::thumbprint;
 use crate::scan::{self, Scan};
 use codec::cose::{Blocks, KeyId, PublicKey, SigStructure, Sign1};
 use codec::limits::Limits;
-use codec::plan::Uuid;
+use codec::plan::{DigestAlgorithm, Plan, Target, Uuid};
 use codec::roots::{Environment, FileKind, KeyMaterial, RevokeFile, Root, RootFile, TimeFile};
+use codec::suit::{Head, manifest};
 use codec::{Reason, Refused};
 
 pub use codec::roots::{Role, RoleSet};
@@ -206,11 +209,6 @@ impl<'a> TrustRoot<'a> {
         listed.max(min_sequence(self.content, class))
     }
 
-    /// Whether the counted entries reach the threshold of every role that a delivery needs; 219.
-    fn delivery_signed_by(&self, counted: Entries) -> Result<(), Refused> {
-        ensure(self.reaches_all(6, Role::Release, counted), Reason::AuthThreshold)
-    }
-
     /// Whether the counted entries reach the threshold of every role that an image needs: 941 when the root has no image
     /// role, 907 otherwise.
     pub(crate) fn image_signed_by(&self, counted: Entries) -> Result<(), Reason> {
@@ -293,6 +291,44 @@ impl<'a> TrustRoot<'a> {
         }
         Ok(counted)
     }
+}
+
+/// Releases (profile sections 4, 12 and 17).
+impl TrustRoot<'_> {
+    /// Verifies a release: its digest, then its signatures, and only then what its manifest says. `room` takes the
+    /// targets of the plan.
+    ///
+    /// Refused, in this order: 211 SHA-512, which no policy of this crate allows yet; 212 the digest; 216, 217, 219 the
+    /// counting rule; then the reasons of [`manifest::decode`]. A block under a certificate (x5chain) is ignored and not
+    /// counted: this crate does not verify chains yet.
+    pub fn verify<'w, 'a: 'w>(
+        &self,
+        head: &Head<'a>,
+        algorithms: &Algorithms,
+        limits: &Limits,
+        room: &'w mut [Target<'a>],
+    ) -> Result<Authentic<Plan<'w>>, Refused> {
+        let digest = manifest_digest(head)?;
+        let signed = Signed {
+            kind: None,
+            content: head.signed,
+            blocks: head.blocks,
+        };
+        let counted = self.count(&signed, &DELIVERY_ROLES, algorithms, Reason::AuthSignature)?;
+        ensure(self.reaches_all(6, Role::Release, counted), Reason::AuthThreshold)?;
+        let plan = manifest::decode(head.manifest, limits, room)?;
+        let minima = plan.targets.iter().map(|target| self.min_sequence(target.class));
+        let minimum = minima.max().unwrap_or(0);
+        Ok(Authentic::seal(plan, digest, minimum, self.signers(counted)))
+    }
+}
+
+/// The digest that was signed, which must be that of the manifest's value with its byte string header.
+fn manifest_digest(head: &Head) -> Result<[u8; SHA256_BYTES], Refused> {
+    ensure(head.digest.algorithm == DigestAlgorithm::Sha256, Reason::AuthDigestAlg)?;
+    let digest = Sha256::of(head.manifest_value);
+    ensure(digest == head.digest.hash, Reason::AuthDigest)?;
+    Ok(digest)
 }
 
 /// Lists and times that the root's keys sign between two roots (profile section 15).
