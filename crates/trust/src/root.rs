@@ -576,37 +576,3 @@ impl Signers {
         }
     }
 }
-
-/// Deliveries (profile sections 4, 12 and 17).
-impl TrustRoot<'_> {
-    /// Says who signed a release, and takes its plan from the manifest: digest, signatures and thresholds first, and only
-    /// then the inside of the manifest. `room` takes the plan's targets.
-    ///
-    /// Refused, in this order: 211 for a digest other than SHA-256; 212; 213 to 217 and 219 by the counting rule; then what
-    /// [`codec::suit::manifest::decode`] refuses.
-    pub fn verify<'w, 'h: 'w>(
-        &self,
-        head: &codec::suit::Head<'h>,
-        algorithms: &Algorithms,
-        limits: &Limits,
-        room: &'w mut [codec::plan::Target<'h>],
-    ) -> Result<crate::Authentic<codec::plan::Plan<'w>>, Refused> {
-        ensure(
-            head.digest.algorithm == codec::plan::DigestAlgorithm::Sha256,
-            Reason::AuthDigestAlg,
-        )?;
-        let digest = crate::Sha256::of(head.manifest_value);
-        ensure(head.digest.hash == digest, Reason::AuthDigest)?;
-        let signed = Signed {
-            kind: None,
-            content: head.signed,
-            blocks: head.blocks,
-        };
-        let counted = self.count(&signed, &DELIVERY_ROLES, algorithms, Reason::AuthSignature)?;
-        self.delivery_signed_by(counted)?;
-        let plan = codec::suit::manifest::decode(head.manifest, limits, room)?;
-        let minimum = plan.targets.iter().map(|target| self.min_sequence(target.class)).max();
-        let signers = self.signers(counted);
-        Ok(crate::Authentic::seal(plan, digest, minimum.unwrap_or(0), signers))
-    }
-}
