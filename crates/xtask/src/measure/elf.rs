@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, bail};
 
 const MAGIC_32_LITTLE: &[u8] = b"\x7fELF\x01\x01\x01";
+const SECTION_SYMBOLS: u32 = 2;
 const SECTION_NOBITS: u32 = 8;
+/// Bytes of one entry of the symbol table.
+const SYMBOL_BYTES: u32 = 16;
 const FLAG_ALLOC: u32 = 2;
 const SEGMENT_LOAD: u32 = 1;
 /// Bytes of a flat binary at most: more than any board has, less than a mistake in an address makes.
@@ -32,6 +35,7 @@ pub(crate) struct Elf<'a> {
     /// Sections that occupy memory.
     pub(crate) sections: Vec<Section>,
     segments: Vec<Segment>,
+    symbols: Vec<String>,
 }
 
 impl<'a> Elf<'a> {
@@ -44,6 +48,7 @@ impl<'a> Elf<'a> {
             bytes,
             sections: Vec::new(),
             segments: Vec::new(),
+            symbols: Vec::new(),
         };
         elf.read_sections()?;
         elf.read_segments()?;
@@ -58,6 +63,10 @@ impl<'a> Elf<'a> {
         let names = self.word(names + 16)?;
         for index in 0..count {
             let entry = table + index * entry_bytes;
+            if self.word(entry + 4)? == SECTION_SYMBOLS {
+                let names = table + self.word(entry + 24)? * entry_bytes;
+                self.read_symbols(self.word(entry + 16)?, self.word(entry + 20)?, self.word(names + 16)?)?;
+            }
             if self.word(entry + 8)? & FLAG_ALLOC == 0 {
                 continue;
             }
@@ -67,6 +76,14 @@ impl<'a> Elf<'a> {
                 bytes: self.word(entry + 20)?,
                 is_stored: self.word(entry + 4)? != SECTION_NOBITS,
             });
+        }
+        Ok(())
+    }
+
+    fn read_symbols(&mut self, start: u32, bytes: u32, names: u32) -> Result<()> {
+        for index in 0..bytes / SYMBOL_BYTES {
+            let name = self.word(start + index * SYMBOL_BYTES)?;
+            self.symbols.push(self.name(names + name)?);
         }
         Ok(())
     }
@@ -101,6 +118,12 @@ impl<'a> Elf<'a> {
             .filter(|section| section.address >= ram_start)
             .map(|section| section.bytes)
             .sum()
+    }
+
+    /// Functions that panic and that the program can reach: the linker drops what nothing calls.
+    pub(crate) fn panics(&self) -> Vec<&str> {
+        let is_panic = |name: &&String| name.contains("9panicking") || name.as_str() == "rust_begin_unwind";
+        self.symbols.iter().filter(is_panic).map(String::as_str).collect()
     }
 
     /// What a programmer writes, from the lowest load address on; gaps are filled with the erased value.
@@ -149,9 +172,13 @@ impl<'a> Elf<'a> {
 mod tests {
     use super::*;
 
-    /// An ELF file with one code segment of `code` at 0 and one of `data`, stored behind it and used in RAM.
+    const NAMES: &[u8] = b"\0.text\0.data\0.bss\0.shstrtab\0main\0_ZN4core9panicking5panic17h0E\0";
+    const NAME_MAIN: u32 = 28;
+    const NAME_PANIC: u32 = 33;
+
+    /// An ELF file with one code segment of `code` at 0 and one of `data`, stored behind it and used in RAM, and with
+    /// the symbols `main` and a panic.
     fn elf_file(code: &[u8], data: &[u8], gap: u32) -> Vec<u8> {
-        let names = b"\0.text\0.data\0.bss\0.shstrtab\0";
         let mut file = MAGIC_32_LITTLE.to_vec();
         file.resize(52, 0);
         let segments_at = file.len() as u32;
@@ -159,7 +186,8 @@ mod tests {
         let code_offset = segments_at + 2 * 32;
         let data_offset = code_offset + code.len() as u32;
         let names_offset = data_offset + data.len() as u32;
-        let sections_at = names_offset + names.len() as u32;
+        let symbols_offset = names_offset + NAMES.len() as u32;
+        let sections_at = symbols_offset + 2 * SYMBOL_BYTES;
         let word = |value: u32, file: &mut Vec<u8>| file.extend_from_slice(&value.to_le_bytes());
         for (offset, address, load, length) in [
             (data_offset, 0x2000_0000, data_at, data.len()),
@@ -171,21 +199,25 @@ mod tests {
         }
         file.extend_from_slice(code);
         file.extend_from_slice(data);
-        file.extend_from_slice(names);
+        file.extend_from_slice(NAMES);
+        for name in [NAME_MAIN, NAME_PANIC] {
+            [name, 0, 0, 0].into_iter().for_each(|value| word(value, &mut file));
+        }
         for (name, kind, flags, address, offset, length) in [
             (1, 1, FLAG_ALLOC, 0, code_offset, code.len() as u32),
             (7, 1, FLAG_ALLOC, 0x2000_0000, data_offset, data.len() as u32),
             (13, SECTION_NOBITS, FLAG_ALLOC, 0x2000_0100, 0, 40),
-            (18, 3, 0, 0, names_offset, names.len() as u32),
+            (18, 3, 0, 0, names_offset, NAMES.len() as u32),
+            (0, SECTION_SYMBOLS, 0, 0, symbols_offset, 2 * SYMBOL_BYTES),
         ] {
-            for value in [name, kind, flags, address, offset, length, 0, 0, 4, 0] {
+            for value in [name, kind, flags, address, offset, length, 3, 0, 4, 0] {
                 word(value, &mut file);
             }
         }
         for (place, value) in [(28, segments_at), (32, sections_at)] {
             file[place..place + 4].copy_from_slice(&value.to_le_bytes());
         }
-        for (place, value) in [(42, 32u16), (44, 2), (46, 40), (48, 4), (50, 3)] {
+        for (place, value) in [(42, 32u16), (44, 2), (46, 40), (48, 5), (50, 3)] {
             file[place..place + 2].copy_from_slice(&value.to_le_bytes());
         }
         file
@@ -203,6 +235,12 @@ mod tests {
             elf.sections.iter().map(|section| section.is_stored).collect::<Vec<_>>(),
             [true, true, false]
         );
+    }
+
+    #[test]
+    fn reachable_panics_are_named() {
+        let file = elf_file(&[1], &[2], 0);
+        assert_eq!(Elf::parse(&file).unwrap().panics(), ["_ZN4core9panicking5panic17h0E"]);
     }
 
     #[test]
