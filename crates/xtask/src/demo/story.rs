@@ -31,7 +31,14 @@ impl Story {
         }
         fs::create_dir_all(&folder)?;
         let transcript = File::create(folder.join("story.txt"))?;
-        Ok(Story { folder, pace, ampoule, transcript, scene: 0, started: Instant::now() })
+        Ok(Story {
+            folder,
+            pace,
+            ampoule,
+            transcript,
+            scene: 0,
+            started: Instant::now(),
+        })
     }
 
     /// A new scene; waits for the reader first, unless told not to.
@@ -85,7 +92,10 @@ impl Story {
         if output.status.success() {
             bail!("`ampoule {line}` succeeded, which must never happen");
         }
-        if !said.split(|c: char| !c.is_ascii_digit()).any(|digits| digits == number.to_string()) {
+        if !said
+            .split(|c: char| !c.is_ascii_digit())
+            .any(|digits| digits == number.to_string())
+        {
             bail!("`ampoule {line}` was refused, but not with {number}");
         }
         Ok(())
@@ -104,14 +114,24 @@ impl Story {
     /// The last words.
     pub(super) fn end(&mut self) -> Result<()> {
         let seconds = self.started.elapsed().as_secs();
-        let folder = self.folder.strip_prefix(sh::root()).unwrap_or(Path::new("target/demo")).display().to_string();
-        self.print(&format!("\n── The end, after {seconds} s. Everything is in {folder}/ for inspection."))
+        let folder = self
+            .folder
+            .strip_prefix(sh::root())
+            .unwrap_or(Path::new("target/demo"))
+            .display()
+            .to_string();
+        self.print(&format!(
+            "\n── The end, after {seconds} s. Everything is in {folder}/ for inspection."
+        ))
     }
 
     fn run(&mut self, line: &str) -> Result<Output> {
         self.print(&format!("   $ ampoule {line}"))?;
         let mut command = Command::new(&self.ampoule);
-        let output = command.args(line.split_whitespace()).current_dir(&self.folder).output()?;
+        let output = command
+            .args(line.split_whitespace())
+            .current_dir(&self.folder)
+            .output()?;
         for bytes in [&output.stdout, &output.stderr] {
             for line in String::from_utf8_lossy(bytes).lines() {
                 self.print(&format!("     {line}"))?;
