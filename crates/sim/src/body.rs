@@ -96,14 +96,13 @@ impl Body {
 
     /// Makes and remembers an image of `len` bytes in all.
     pub fn make(&mut self, name: &'static str, len: usize, counter: u32) -> Made {
-        let seed = 1 + self.images.len() as u64;
-        let empty = self.authority.image(seed, 0, counter).len();
-        let mut bytes = self.authority.image(seed, len - empty, counter);
-        // The length of an ECDSA signature in DER varies.
-        while bytes.len() != len {
-            let payload = len - empty + len - bytes.len();
-            bytes = self.authority.image(seed, payload, counter);
-        }
+        // The length of an ECDSA signature in DER varies: another payload is tried until the sum is right.
+        let number = 1 + self.images.len() as u64;
+        let empty = self.authority.image(number, 0, counter).len();
+        let bytes = (0..64)
+            .map(|attempt| self.authority.image(number + attempt * 1000, len - empty, counter))
+            .find(|bytes| bytes.len() == len)
+            .expect("most signatures have one of three lengths");
         let made = Made { name, bytes, counter };
         self.images.push(made.clone());
         made

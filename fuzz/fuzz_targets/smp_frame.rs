@@ -1,3 +1,0 @@
-#![cfg_attr(fuzzing, no_main)]
-
-ampoule_fuzz::target!(ampoule_fuzz::smp_frame::run);
