@@ -33,6 +33,7 @@ unsafe fn DefaultHandler(_number: i16) -> ! {
 /// Interrupts of the board's devices, receive and transmit of three UARTs first.
 const INTERRUPTS: usize = 6;
 
+// SAFETY: cortex-m-rt defines it, without arguments.
 unsafe extern "C" {
     #[link_name = "DefaultHandler"]
     fn default_handler();

@@ -25,7 +25,7 @@ Usage: cargo xtask COMMAND
   measure AREA [--json]      figures of an area: boot, install; --json ends with one line of JSON
   soak [--minutes N]         long runs: real fuzzing (nightly toolchain) and more power cuts; 60 minutes unless told
   setup                      only the set-up: packages, Rust targets, Python tools
-  firmware                   only the firmware, to target/firmware
+  firmware                   only the firmware of the demo board
 ";
 
 fn main() -> ExitCode {

@@ -56,10 +56,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Tells a command where the tools are, and that a missing one is a failure and no reason to skip.
     pub(crate) fn equip<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .env("CI", "true")
-            .env("AMPOULE_PY_VENV", &self.python_venv)
-            .env("AMPOULE_FIRMWARE", crate::firmware::folder())
+        command.env("CI", "true").env("AMPOULE_PY_VENV", &self.python_venv)
     }
 }
 

@@ -9,8 +9,10 @@ use codec::mcuboot::{HEADER_BYTES, ImageHeader, ImageVersion, der};
 use codec::plan::Uuid;
 use codec::roots::{Environment, FileKind, KeyEntry, KeyMaterial, RevokeFile, RootDraft, TimeFile, write_file};
 
+/// Hexadecimal digits, white space, and lines that start with `#`.
 pub fn hex(text: &str) -> Vec<u8> {
-    let text: String = text.split_whitespace().collect();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let text: String = lines.flat_map(str::split_whitespace).collect();
     (0..text.len() / 2)
         .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
         .collect()

@@ -1,13 +1,13 @@
-//! The little of ELF that figures and flat binaries need: 32-bit little-endian files as our linker writes them.
+//! The little of ELF that figures need, sections and symbols, of 32-bit little-endian files as our linker writes them.
+//! What is loaded where is read by [`sim::elf`].
 
 use anyhow::{Context, Result, bail};
 
 const MAGIC_32_LITTLE: &[u8] = b"\x7fELF\x01\x01\x01";
-const SECTION_NOBITS: u32 = 8;
+const SECTION_SYMBOLS: u32 = 2;
+/// Bytes of one entry of the symbol table.
+const SYMBOL_BYTES: u32 = 16;
 const FLAG_ALLOC: u32 = 2;
-const SEGMENT_LOAD: u32 = 1;
-/// Bytes of a flat binary at most: more than any board has, less than a mistake in an address makes.
-const FLAT_BINARY_BYTES_MAX: u32 = 16 << 20;
 
 /// A section that occupies memory on the device.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,15 +15,6 @@ pub(crate) struct Section {
     pub(crate) name: String,
     pub(crate) address: u32,
     pub(crate) bytes: u32,
-    /// Whether it has content in the file (`.bss` has none).
-    pub(crate) is_stored: bool,
-}
-
-/// A part of the file and where it stands in flash.
-struct Segment {
-    load_address: u32,
-    file_offset: u32,
-    file_bytes: u32,
 }
 
 /// A parsed ELF file.
@@ -31,11 +22,11 @@ pub(crate) struct Elf<'a> {
     bytes: &'a [u8],
     /// Sections that occupy memory.
     pub(crate) sections: Vec<Section>,
-    segments: Vec<Segment>,
+    symbols: Vec<String>,
 }
 
 impl<'a> Elf<'a> {
-    /// Reads section and program headers.
+    /// Reads section headers and symbols.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self> {
         if !bytes.starts_with(MAGIC_32_LITTLE) {
             bail!("not a 32-bit little-endian ELF file");
@@ -43,10 +34,9 @@ impl<'a> Elf<'a> {
         let mut elf = Elf {
             bytes,
             sections: Vec::new(),
-            segments: Vec::new(),
+            symbols: Vec::new(),
         };
         elf.read_sections()?;
-        elf.read_segments()?;
         Ok(elf)
     }
 
@@ -58,6 +48,10 @@ impl<'a> Elf<'a> {
         let names = self.word(names + 16)?;
         for index in 0..count {
             let entry = table + index * entry_bytes;
+            if self.word(entry + 4)? == SECTION_SYMBOLS {
+                let names = table + self.word(entry + 24)? * entry_bytes;
+                self.read_symbols(self.word(entry + 16)?, self.word(entry + 20)?, self.word(names + 16)?)?;
+            }
             if self.word(entry + 8)? & FLAG_ALLOC == 0 {
                 continue;
             }
@@ -65,33 +59,17 @@ impl<'a> Elf<'a> {
                 name: self.name(names + self.word(entry)?)?,
                 address: self.word(entry + 12)?,
                 bytes: self.word(entry + 20)?,
-                is_stored: self.word(entry + 4)? != SECTION_NOBITS,
             });
         }
         Ok(())
     }
 
-    fn read_segments(&mut self) -> Result<()> {
-        let table = self.word(28)?;
-        let entry_bytes = u32::from(self.half(42)?);
-        for index in 0..u32::from(self.half(44)?) {
-            let entry = table + index * entry_bytes;
-            let segment = Segment {
-                file_offset: self.word(entry + 4)?,
-                load_address: self.word(entry + 12)?,
-                file_bytes: self.word(entry + 16)?,
-            };
-            if self.word(entry)? == SEGMENT_LOAD && segment.file_bytes > 0 {
-                self.segments.push(segment);
-            }
+    fn read_symbols(&mut self, start: u32, bytes: u32, names: u32) -> Result<()> {
+        for index in 0..bytes / SYMBOL_BYTES {
+            let name = self.word(start + index * SYMBOL_BYTES)?;
+            self.symbols.push(self.name(names + name)?);
         }
-        self.segments.sort_by_key(|segment| segment.load_address);
         Ok(())
-    }
-
-    /// Bytes of flash: all stored content, initial values of variables included.
-    pub(crate) fn flash_bytes(&self) -> u32 {
-        self.segments.iter().map(|segment| segment.file_bytes).sum()
     }
 
     /// Bytes of RAM that variables take, at addresses from `ram_start` up.
@@ -103,22 +81,10 @@ impl<'a> Elf<'a> {
             .sum()
     }
 
-    /// What a programmer writes, from the lowest load address on; gaps are filled with the erased value.
-    pub(crate) fn flat_binary(&self) -> Result<Vec<u8>> {
-        let start = self.segments.first().context("nothing to load")?.load_address;
-        let mut flat = Vec::new();
-        for segment in &self.segments {
-            let offset = segment.load_address - start;
-            if offset > FLAT_BINARY_BYTES_MAX {
-                bail!(
-                    "a part at {:#x} is too far from the start at {start:#x}",
-                    segment.load_address
-                );
-            }
-            flat.resize(offset as usize, 0xff);
-            flat.extend_from_slice(self.slice(segment.file_offset, segment.file_bytes)?);
-        }
-        Ok(flat)
+    /// Functions that panic and that the program can reach: the linker drops what nothing calls.
+    pub(crate) fn panics(&self) -> Vec<&str> {
+        let is_panic = |name: &&String| name.contains("9panicking") || name.as_str() == "rust_begin_unwind";
+        self.symbols.iter().filter(is_panic).map(String::as_str).collect()
     }
 
     fn slice(&self, offset: u32, bytes: u32) -> Result<&'a [u8]> {
@@ -149,72 +115,71 @@ impl<'a> Elf<'a> {
 mod tests {
     use super::*;
 
-    /// An ELF file with one code segment of `code` at 0 and one of `data`, stored behind it and used in RAM.
-    fn elf_file(code: &[u8], data: &[u8], gap: u32) -> Vec<u8> {
-        let names = b"\0.text\0.data\0.bss\0.shstrtab\0";
+    const NAMES: &[u8] = b"\0.text\0.data\0.bss\0.shstrtab\0main\0_ZN4core9panicking5panic17h0E\0";
+    const NAME_MAIN: u32 = 28;
+    const NAME_PANIC: u32 = 33;
+
+    /// An ELF file with these sections in memory, and with the symbols `main` and a panic.
+    fn elf_file(sections: &[(u32, u32, u32)]) -> Vec<u8> {
         let mut file = MAGIC_32_LITTLE.to_vec();
         file.resize(52, 0);
-        let segments_at = file.len() as u32;
-        let data_at = code.len() as u32 + gap;
-        let code_offset = segments_at + 2 * 32;
-        let data_offset = code_offset + code.len() as u32;
-        let names_offset = data_offset + data.len() as u32;
-        let sections_at = names_offset + names.len() as u32;
-        let word = |value: u32, file: &mut Vec<u8>| file.extend_from_slice(&value.to_le_bytes());
-        for (offset, address, load, length) in [
-            (data_offset, 0x2000_0000, data_at, data.len()),
-            (code_offset, 0, 0, code.len()),
-        ] {
-            for value in [SEGMENT_LOAD, offset, address, load, length as u32, length as u32, 5, 4] {
-                word(value, &mut file);
-            }
+        let names_offset = file.len() as u32;
+        let symbols_offset = names_offset + NAMES.len() as u32;
+        let sections_at = symbols_offset + 2 * SYMBOL_BYTES;
+        let words = |values: &[u32], file: &mut Vec<u8>| {
+            values
+                .iter()
+                .for_each(|value| file.extend_from_slice(&value.to_le_bytes()));
+        };
+        file.extend_from_slice(NAMES);
+        words(&[NAME_MAIN, 0, 0, 0, NAME_PANIC, 0, 0, 0], &mut file);
+        words(&[18, 3, 0, 0, names_offset, NAMES.len() as u32, 0, 0, 1, 0], &mut file);
+        words(
+            &[
+                0,
+                SECTION_SYMBOLS,
+                0,
+                0,
+                symbols_offset,
+                2 * SYMBOL_BYTES,
+                0,
+                0,
+                4,
+                SYMBOL_BYTES,
+            ],
+            &mut file,
+        );
+        for (name, address, bytes) in sections {
+            words(&[*name, 1, FLAG_ALLOC, *address, 0, *bytes, 0, 0, 4, 0], &mut file);
         }
-        file.extend_from_slice(code);
-        file.extend_from_slice(data);
-        file.extend_from_slice(names);
-        for (name, kind, flags, address, offset, length) in [
-            (1, 1, FLAG_ALLOC, 0, code_offset, code.len() as u32),
-            (7, 1, FLAG_ALLOC, 0x2000_0000, data_offset, data.len() as u32),
-            (13, SECTION_NOBITS, FLAG_ALLOC, 0x2000_0100, 0, 40),
-            (18, 3, 0, 0, names_offset, names.len() as u32),
-        ] {
-            for value in [name, kind, flags, address, offset, length, 0, 0, 4, 0] {
-                word(value, &mut file);
-            }
-        }
-        for (place, value) in [(28, segments_at), (32, sections_at)] {
-            file[place..place + 4].copy_from_slice(&value.to_le_bytes());
-        }
-        for (place, value) in [(42, 32u16), (44, 2), (46, 40), (48, 4), (50, 3)] {
+        file[32..36].copy_from_slice(&sections_at.to_le_bytes());
+        for (place, value) in [(46, 40u16), (48, 2 + sections.len() as u16), (50, 0)] {
             file[place..place + 2].copy_from_slice(&value.to_le_bytes());
         }
         file
     }
 
+    const SECTIONS: &[(u32, u32, u32)] = &[(1, 0, 100), (7, 0x2000_0000, 8), (13, 0x2000_0100, 40)];
+
     #[test]
     fn sizes_are_those_of_the_headers() {
-        let file = elf_file(&[1; 100], &[2; 8], 0);
+        let file = elf_file(SECTIONS);
         let elf = Elf::parse(&file).unwrap();
-        assert_eq!(elf.flash_bytes(), 108);
         assert_eq!(elf.static_ram_bytes(0x2000_0000), 48);
         let names: Vec<&str> = elf.sections.iter().map(|section| section.name.as_str()).collect();
         assert_eq!(names, [".text", ".data", ".bss"]);
-        assert_eq!(
-            elf.sections.iter().map(|section| section.is_stored).collect::<Vec<_>>(),
-            [true, true, false]
-        );
     }
 
     #[test]
-    fn the_flat_binary_is_in_load_order_with_erased_gaps() {
-        let file = elf_file(&[1, 1], &[2], 2);
-        assert_eq!(Elf::parse(&file).unwrap().flat_binary().unwrap(), [1, 1, 0xff, 0xff, 2]);
+    fn reachable_panics_are_named() {
+        let file = elf_file(SECTIONS);
+        assert_eq!(Elf::parse(&file).unwrap().panics(), ["_ZN4core9panicking5panic17h0E"]);
     }
 
     #[test]
     fn other_and_cut_files_are_refused() {
         assert!(Elf::parse(b"\x7fELF\x02\x01\x01").is_err());
-        let file = elf_file(&[1; 100], &[2; 8], 0);
+        let file = elf_file(SECTIONS);
         assert!(Elf::parse(&file[..file.len() - 30]).is_err());
     }
 }

@@ -2,10 +2,11 @@
 
 pub(crate) mod elf;
 
-use crate::firmware::{self, BOOTLOADER, BOOTLOADER_SMALL, Build};
 use crate::setup;
 use anyhow::{Result, bail};
 use elf::Elf;
+use sim::elf::Firmware;
+use sim::firmware::Build;
 
 /// Where the board's RAM starts.
 const RAM_START: u32 = 0x2000_0000;
@@ -49,8 +50,8 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
 }
 
 fn boot() -> Result<Vec<Figure>> {
-    let small = Sizes::of(&BOOTLOADER_SMALL)?;
-    let full = Sizes::of(&BOOTLOADER)?;
+    let small = Sizes::of(&bootloader(&[]))?;
+    let full = Sizes::of(&Build::default())?;
     Ok(vec![
         Figure {
             name: "bootloader_flash_bytes",
@@ -70,7 +71,16 @@ fn boot() -> Result<Vec<Figure>> {
     ])
 }
 
-/// What a build takes on the device.
+/// A build with these features of the `boot` crate alone.
+fn bootloader(features: &[&str]) -> Build {
+    let features = features.iter().map(|feature| feature.to_string()).collect();
+    Build {
+        features: Some(features),
+        ..Build::default()
+    }
+}
+
+/// What a bootloader takes on the device.
 struct Sizes {
     flash_bytes: u64,
     static_ram_bytes: u64,
@@ -78,11 +88,13 @@ struct Sizes {
 
 impl Sizes {
     fn of(build: &Build) -> Result<Sizes> {
-        firmware::build(build)?;
-        let file = std::fs::read(firmware::elf(build))?;
+        let file = std::fs::read(build.run()?.bootloader)?;
         let elf = Elf::parse(&file)?;
+        for panic in elf.panics() {
+            println!("note: {:?} can reach {panic}", build.features);
+        }
         Ok(Sizes {
-            flash_bytes: elf.flash_bytes().into(),
+            flash_bytes: Firmware::from_elf(&file)?.bytes.len() as u64,
             static_ram_bytes: elf.static_ram_bytes(RAM_START).into(),
         })
     }

@@ -4,6 +4,7 @@ use super::{House, Kind, Problems};
 
 /// The one crate that may: it touches registers and jumps to the application.
 const UNSAFE_FOLDER: &str = "crates/boot/";
+const REASON_OF_BLOCK: &str = "// SAFETY (all of this block):";
 const FORBID: &str = "#![forbid(unsafe_code)]";
 
 pub(super) fn check(house: &House) -> Problems {
@@ -62,25 +63,25 @@ fn uses(text: &str) -> Vec<usize> {
 }
 
 /// Whether the line itself, or the comments and attributes right above it, give the reason. A statement that starts on
-/// an earlier line may carry the comment above its first line.
+/// an earlier line may carry the comment above its first line; `// SAFETY (all of this block):` reaches to the next blank
+/// line.
 fn is_explained(text: &str, line: usize) -> bool {
     const REACH_LINES: usize = 8;
     let lines: Vec<&str> = text.lines().collect();
+    let above = || lines.iter().take(line).rev().map(|line| line.trim());
     let has_reason = |line: &str| line.contains("// SAFETY:") || line.contains("/// # Safety");
-    if lines.get(line).is_some_and(|line| has_reason(line)) {
+    let mut block = above().take_while(|line| !line.is_empty());
+    if lines.get(line).is_some_and(|line| has_reason(line)) || block.any(|line| line.starts_with(REASON_OF_BLOCK)) {
         return true;
     }
-    for above in lines.iter().take(line).rev().take(REACH_LINES) {
-        if has_reason(above) {
-            return true;
-        }
-        let above = above.trim();
-        let ends_another_statement = above.ends_with(';') || above.ends_with('}') || above.is_empty();
-        if ends_another_statement && !above.starts_with("//") && !above.starts_with("#[") {
-            return false;
-        }
-    }
-    false
+    let ends_another_statement = |line: &&str| {
+        let ends = line.ends_with(';') || line.ends_with('}') || line.is_empty();
+        ends && !line.starts_with("//") && !line.starts_with("#[")
+    };
+    above()
+        .take(REACH_LINES)
+        .take_while(|line| has_reason(line) || !ends_another_statement(line))
+        .any(has_reason)
 }
 
 #[cfg(test)]
@@ -121,6 +122,10 @@ mod tests {
         );
         assert!(problems(path, "// SAFETY: mine\nlet a =\n    UNSAFE { a() };\n").is_empty());
         assert_eq!(problems(path, "UNSAFE { a() }\n").len(), 1);
+        let block =
+            "// SAFETY (all of this block): registers.\nconst A: R = UNSAFE { r(1) };\nconst B: R = UNSAFE { r(2) };\n";
+        assert!(problems(path, block).is_empty());
+        assert_eq!(problems(path, &format!("{block}\nUNSAFE {{ a() }}\n")).len(), 1);
         assert_eq!(
             problems(path, "// SAFETY: of another.\nUNSAFE { a() };\nUNSAFE { b() };\n").len(),
             1

@@ -1,0 +1,148 @@
+//! How the story is told: scenes, sentences, commands as a person would type them, and what they answer.
+
+use crate::demo::Pace;
+use crate::sh;
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+const LINE_COLUMNS: usize = 100;
+
+/// The teller: prints to the terminal and into `story.txt`.
+pub(super) struct Story {
+    /// Everything that the story makes; commands run here.
+    pub(super) folder: PathBuf,
+    pace: Pace,
+    ampoule: PathBuf,
+    transcript: File,
+    scene: u32,
+    started: Instant,
+}
+
+impl Story {
+    /// Starts anew in `target/demo`; `ampoule` is the program that the commands call.
+    pub(super) fn begin(pace: Pace, ampoule: PathBuf) -> Result<Story> {
+        let folder = sh::target().join("demo");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let transcript = File::create(folder.join("story.txt"))?;
+        Ok(Story {
+            folder,
+            pace,
+            ampoule,
+            transcript,
+            scene: 0,
+            started: Instant::now(),
+        })
+    }
+
+    /// A new scene; waits for the reader first, unless told not to.
+    pub(super) fn scene(&mut self, title: &str) -> Result<()> {
+        if self.pace == Pace::WaitForReader && self.scene > 0 && io::stdin().is_terminal() {
+            print!("\n   (Enter goes on) ");
+            io::stdout().flush()?;
+            io::stdin().lock().read_line(&mut String::new())?;
+        }
+        self.scene += 1;
+        let title = format!("── {}. {title} ", self.scene);
+        let rule = "─".repeat(LINE_COLUMNS.saturating_sub(title.chars().count()));
+        self.print(&format!("\n{title}{rule}"))
+    }
+
+    /// A paragraph.
+    pub(super) fn say(&mut self, text: &str) -> Result<()> {
+        let mut line = String::from("  ");
+        for word in text.split_whitespace() {
+            if line.chars().count() + 1 + word.chars().count() > LINE_COLUMNS {
+                self.print(&line)?;
+                line = String::from("  ");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        self.print(&line)
+    }
+
+    /// Lines that the board printed.
+    pub(super) fn board_says(&mut self, lines: &str) -> Result<()> {
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            self.print(&format!("     board | {}", line.trim_end()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `ampoule` with these words; it must succeed.
+    pub(super) fn ampoule(&mut self, line: &str) -> Result<String> {
+        let output = self.run(line)?;
+        if !output.status.success() {
+            bail!("`ampoule {line}` failed, which the story did not expect");
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `ampoule` with these words; it must be refused, and with this number.
+    pub(super) fn ampoule_is_refused(&mut self, line: &str, number: u16) -> Result<()> {
+        let output = self.run(line)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            bail!("`ampoule {line}` succeeded, which must never happen");
+        }
+        if !said
+            .split(|c: char| !c.is_ascii_digit())
+            .any(|digits| digits == number.to_string())
+        {
+            bail!("`ampoule {line}` was refused, but not with {number}");
+        }
+        Ok(())
+    }
+
+    /// Writes a file of the story.
+    pub(super) fn write(&mut self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        fs::write(self.folder.join(name), content).with_context(|| name.to_string())
+    }
+
+    /// Reads a file of the story.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
+        fs::read(self.folder.join(name)).with_context(|| name.to_string())
+    }
+
+    /// The last words.
+    pub(super) fn end(&mut self) -> Result<()> {
+        let seconds = self.started.elapsed().as_secs();
+        let folder = self
+            .folder
+            .strip_prefix(sh::root())
+            .unwrap_or(Path::new("target/demo"))
+            .display()
+            .to_string();
+        self.print(&format!(
+            "\n── The end, after {seconds} s. Everything is in {folder}/ for inspection."
+        ))
+    }
+
+    fn run(&mut self, line: &str) -> Result<Output> {
+        self.print(&format!("   $ ampoule {line}"))?;
+        let mut command = Command::new(&self.ampoule);
+        let output = command
+            .args(line.split_whitespace())
+            .current_dir(&self.folder)
+            .output()?;
+        for bytes in [&output.stdout, &output.stderr] {
+            for line in String::from_utf8_lossy(bytes).lines() {
+                self.print(&format!("     {line}"))?;
+            }
+        }
+        Ok(output)
+    }
+
+    fn print(&mut self, line: &str) -> Result<()> {
+        println!("{line}");
+        writeln!(self.transcript, "{line}")?;
+        Ok(())
+    }
+}
