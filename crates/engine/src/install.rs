@@ -785,9 +785,9 @@ impl<F: Flash> Device<'_, F> {
     /// The first chunk that must be written again: the last one that starts a sector, because the sector that was being
     /// written must be erased.
     fn resume_chunk(&self, work: &Work, written: u32) -> u32 {
-        let sector = self.slots.sector_size();
+        let starts_sector = |chunk: u32| self.slots.into_sector(chunk.saturating_mul(work.chunk_size)) == 0;
         let mut chunk = written.min(work.chunks());
-        while chunk > 0 && chunk.saturating_mul(work.chunk_size) % sector.max(1) != 0 && chunk < work.chunks() {
+        while chunk > 0 && chunk < work.chunks() && !starts_sector(chunk) {
             chunk -= 1;
         }
         chunk
@@ -845,7 +845,7 @@ impl<F: Flash> Device<'_, F> {
         let mut at = offset;
         let mut bytes = bytes;
         while !bytes.is_empty() {
-            let into = at % sector_size;
+            let into = self.slots.into_sector(at);
             if into == 0 {
                 let sector = self
                     .flash

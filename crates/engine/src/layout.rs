@@ -3,6 +3,7 @@
 use crate::flash::{Flash, Sector, WRITE_SIZE_MAX};
 use codec::Reason;
 use codec::mcuboot::trailer::TrailerLayout;
+use core::num::NonZeroU32;
 
 /// A range of whole sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -137,7 +138,7 @@ pub enum SlotId {
 pub struct Slots {
     primary: Area,
     secondary: Area,
-    sector_size: u32,
+    sector_size: NonZeroU32,
     primary_trailer: TrailerLayout,
     secondary_trailer: TrailerLayout,
 }
@@ -151,15 +152,14 @@ impl Slots {
 
     fn fit(layout: &Layout, flash: &impl Flash) -> Option<Slots> {
         let (primary, secondary) = (layout.primary, layout.secondary);
-        let sector_size = flash
-            .sector(primary.start)
-            .map(|sector| sector.len)
-            .filter(|len| *len > 0)?;
+        let sector_size = NonZeroU32::new(flash.sector(primary.start)?.len)?;
         let even = |area: Area| {
             let mut at = area.start;
             while at < area.end() {
                 match flash.sector(at) {
-                    Some(Sector { start, len }) if start == at && len == sector_size => at = at.saturating_add(len),
+                    Some(Sector { start, len }) if start == at && len == sector_size.get() => {
+                        at = at.saturating_add(len)
+                    }
                     _ => return false,
                 }
             }
@@ -172,7 +172,8 @@ impl Slots {
             && (counts.1 == counts.0 || counts.1 == counts.0 + 1)
             && counts.0 <= layout.max_sectors
             && write_size as usize <= WRITE_SIZE_MAX
-            && sector_size % write_size.max(1) == 0;
+            && write_size.is_power_of_two()
+            && sector_size.get() & (write_size - 1) == 0;
         let slots = Slots {
             primary,
             secondary,
@@ -201,28 +202,45 @@ impl Slots {
 
     /// Bytes of a sector.
     pub const fn sector_size(&self) -> u32 {
-        self.sector_size
+        self.sector_size.get()
+    }
+
+    /// Whole sectors in so many bytes.
+    pub(crate) const fn sectors(&self, bytes: u32) -> u32 {
+        // A plain division by a `NonZeroU32` is not const; its zero is excluded here, once for all.
+        match bytes.checked_div(self.sector_size.get()) {
+            Some(sectors) => sectors,
+            None => 0,
+        }
+    }
+
+    /// Bytes into a sector at this offset of a slot.
+    pub(crate) const fn into_sector(&self, offset: u32) -> u32 {
+        match offset.checked_rem(self.sector_size.get()) {
+            Some(bytes) => bytes,
+            None => 0,
+        }
     }
 
     /// Where a new image stands in the secondary slot: one sector in, because sector 0 is the swap's spare.
     pub const fn staging_offset(&self) -> u32 {
-        self.sector_size
+        self.sector_size.get()
     }
 
     /// Bytes before the first sector that holds a part of the trailer.
     const fn usable(&self, slot: SlotId) -> u32 {
-        self.trailer(slot).start() / self.sector_size * self.sector_size
+        self.sectors(self.trailer(slot).start()) * self.sector_size.get()
     }
 
     /// The longest image (header to last TLV) that both slots can hold and swap (format sheet, section 6).
     pub const fn image_len_max(&self) -> u32 {
         let primary = self.usable(SlotId::Primary);
-        let secondary = self.usable(SlotId::Secondary).saturating_sub(self.sector_size);
+        let secondary = self.usable(SlotId::Secondary).saturating_sub(self.sector_size.get());
         if primary < secondary { primary } else { secondary }
     }
 
     /// Address of a sector, counted from the start of the slot.
     pub(crate) const fn sector_address(&self, slot: SlotId, index: u32) -> u32 {
-        self.area(slot).start + index * self.sector_size
+        self.area(slot).start + index * self.sector_size.get()
     }
 }

@@ -146,7 +146,7 @@ impl<'f, F: Flash> Swap<'f, F> {
         if size == 0 || size > slots.image_len_max() {
             return Err(Reason::ImageSize);
         }
-        let last = (size - 1) / slots.sector_size();
+        let last = slots.sectors(size - 1);
         Ok(Swap {
             flash,
             slots,
