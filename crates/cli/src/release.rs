@@ -1,13 +1,222 @@
 //! `ampoule release`.
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
 
+use ::release::envelope::Envelope;
+use ::release::tree::Tree;
+use ::release::{Recipe, assemble, input, inspect, recipe, root, verify};
+use clap::{Args, Subcommand};
+use codec::limits::Limits;
+use keys::{Code, Result, Signer};
+use trust::TrustRoot;
+
+use crate::files;
 use crate::out::Out;
+use crate::signing::{self, PassphraseArgs};
 
 #[derive(Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    /// Write a commented recipe to start from
+    New {
+        /// The file to write
+        #[arg(default_value = "release.toml")]
+        recipe: PathBuf,
+    },
+    /// Make a signed release from a recipe
+    Build(Box<Build>),
+    /// Add a signature to a release
+    Sign(Sign),
+    /// Check that a trust root's devices would believe a release, and every byte of it
+    Verify {
+        /// The release
+        release: PathBuf,
+        /// The trust root of the devices
+        #[arg(long, value_name = "FILE")]
+        root: PathBuf,
+    },
+    /// Explain any file that the project knows, down to every field
+    ///
+    /// Knows envelopes (ours and any other SUIT file), MCUboot images (binary or Intel HEX), trust roots, revocation
+    /// lists, time files, root chains, board files, recipes and keys. Explaining is not believing: see `verify`.
+    Inspect {
+        /// The file
+        file: PathBuf,
+    },
+}
 
 /// Runs one `ampoule release` command.
-pub(crate) fn run(command: Command, _out: Out) -> keys::Result<()> {
-    match command {}
+pub(crate) fn run(command: Command, out: Out) -> Result<()> {
+    match command {
+        Command::New { recipe } => new(&recipe, out),
+        Command::Build(build) => build.run(out),
+        Command::Sign(sign) => sign.run(out),
+        Command::Verify { release, root } => verify_file(&release, &root, out),
+        Command::Inspect { file } => inspect_file(&file, out),
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Build {
+    /// The recipe; docs/recipe.md describes every field
+    recipe: PathBuf,
+    /// Where to write the release; never replaces a file
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Private release key (repeat, once for each signature)
+    #[arg(short, long, value_name = "KEY", required = true)]
+    key: Vec<PathBuf>,
+    /// Private image key for images that the recipe wants signed here (repeat)
+    #[arg(long, value_name = "KEY")]
+    image_key: Vec<PathBuf>,
+    /// Trust root of the devices: images below its threshold are refused
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl Build {
+    fn run(&self, out: Out) -> Result<()> {
+        if self.output.exists() {
+            return Err(Code::FileExists.error(format!("{} exists already", self.output.display())));
+        }
+        let recipe = Recipe::read(&self.recipe)?;
+        let root = self.root.as_deref().map(input::bytes).transpose()?;
+        let root = root.as_deref().map(read_root).transpose()?;
+        let image_keys = signing::open_all(&self.image_key, &self.passphrase, out)?;
+        let image_signers: Vec<&dyn Signer> = image_keys.iter().map(|key| key as &dyn Signer).collect();
+        let draft = assemble(&recipe, &image_signers, root.as_ref())?;
+        let envelope = self.sign(&draft, out)?;
+        for note in draft.notes() {
+            out.note(format!("note: {note}"));
+        }
+        let verdict = judge(&envelope, root.as_ref(), out)?;
+        files::write_new(&self.output, envelope.as_bytes())?;
+        say_written(&self.output, &envelope, verdict, out)
+    }
+
+    fn sign(&self, draft: &::release::Draft, out: Out) -> Result<Envelope> {
+        let mut envelope: Option<Envelope> = None;
+        for path in &self.key {
+            let key = signing::open(path, &self.passphrase, out)?;
+            envelope = Some(match envelope {
+                None => draft.sign(&key)?,
+                Some(signed) => signed.add_signature(&key)?,
+            });
+        }
+        envelope.ok_or_else(|| Code::Argument.error("no release key is given"))
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Sign {
+    /// The release
+    release: PathBuf,
+    /// Private release key (repeat)
+    #[arg(short, long, value_name = "KEY", required = true)]
+    key: Vec<PathBuf>,
+    /// Where to write the result; without it the release itself gets the signature
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Trust root of the devices, to say whether more signatures are needed
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl Sign {
+    fn run(&self, out: Out) -> Result<()> {
+        let mut envelope = read_envelope(&self.release)?;
+        verify::check_content(&envelope)?;
+        let root = self.root.as_deref().map(input::bytes).transpose()?;
+        let root = root.as_deref().map(read_root).transpose()?;
+        for path in &self.key {
+            let key = signing::open(path, &self.passphrase, out)?;
+            envelope = envelope.add_signature(&key)?;
+        }
+        let verdict = judge(&envelope, root.as_ref(), out)?;
+        let target = self.output.as_ref().unwrap_or(&self.release);
+        match self.output {
+            Some(_) => files::write_new(target, envelope.as_bytes())?,
+            None => files::replace(target, envelope.as_bytes())?,
+        }
+        say_written(target, &envelope, verdict, out)
+    }
+}
+
+/// Whether the root's devices would believe it already. A missing signature is no error here: others may still sign.
+fn judge(envelope: &Envelope, root: Option<&TrustRoot>, out: Out) -> Result<&'static str> {
+    let Some(root) = root else {
+        return Ok("not judged by a trust root");
+    };
+    match ::release::verify(envelope, root) {
+        Ok(_) => Ok("complete: its devices will believe it"),
+        Err(error) if error.number == codec::Reason::AuthThreshold.number() => {
+            out.note(format!("note: {}", error.advice));
+            Ok("waits for more signatures")
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn say_written(path: &Path, envelope: &Envelope, verdict: &str, out: Out) -> Result<()> {
+    let digest = trust::Sha256::of(envelope.head().manifest_value);
+    let signatures: Vec<Tree> = (envelope.head().blocks.filter_map(std::result::Result::ok))
+        .map(|block| Tree::from(&block.kid[..]))
+        .collect();
+    let text = format!(
+        "Wrote {}: {}, {} signature(s), {verdict}.",
+        path.display(),
+        verify::summary(envelope)?,
+        signatures.len()
+    );
+    let tree = Tree::fields()
+        .with("file", path.display().to_string())
+        .with("bytes", envelope.as_bytes().len())
+        .with("digest", &digest[..])
+        .with("signatures", signatures)
+        .with("verdict", verdict);
+    out.result(text, &tree);
+    Ok(())
+}
+
+fn new(path: &Path, out: Out) -> Result<()> {
+    files::write_new(path, recipe::TEMPLATE.as_bytes())?;
+    let path = path.display().to_string();
+    let text = format!("Wrote {path}. Fill it in, then: ampoule release build {path} -o NAME.suit --key KEY");
+    out.result(text, &Tree::fields().with("file", path));
+    Ok(())
+}
+
+fn verify_file(release: &Path, root: &Path, out: Out) -> Result<()> {
+    let root = input::bytes(root)?;
+    let root = read_root(&root)?;
+    let verified = ::release::verify(&read_envelope(release)?, &root)?;
+    let tree = verified.to_tree();
+    out.result(tree.to_string(), &tree);
+    Ok(())
+}
+
+fn inspect_file(path: &Path, out: Out) -> Result<()> {
+    let bytes = input::bytes(path)?;
+    let tree = inspect::explain(&bytes).map_err(|mut error| {
+        error.what = format!("{}: {}", path.display(), error.what);
+        error
+    })?;
+    out.result(tree.to_string(), &tree);
+    Ok(())
+}
+
+/// Reads a release file; errors name it.
+pub(crate) fn read_envelope(path: &Path) -> Result<Envelope> {
+    Envelope::parse(input::bytes(path)?).map_err(|mut error| {
+        error.what = error.what.replacen("the release", &path.display().to_string(), 1);
+        error
+    })
+}
+
+/// Reads a trust root, which must have reached its own threshold.
+pub(crate) fn read_root(bytes: &[u8]) -> Result<TrustRoot<'_>> {
+    root::verify(bytes, &Limits::LINUX)
 }

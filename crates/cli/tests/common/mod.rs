@@ -8,16 +8,16 @@ use keys::file::generate;
 use keys::{Passphrase, SignatureAlgorithm};
 
 /// The passphrase of every key here.
-pub const PASSPHRASE: &str = "correct horse battery";
+pub(crate) const PASSPHRASE: &str = "correct horse battery";
 
 /// A directory of its own, with keys by name.
-pub struct Desk {
+pub(crate) struct Desk {
     directory: tempfile::TempDir,
 }
 
 impl Desk {
     /// An empty directory with a passphrase file `pass`.
-    pub fn new() -> Desk {
+    pub(crate) fn new() -> Desk {
         let desk = Desk {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -26,12 +26,12 @@ impl Desk {
     }
 
     /// The path of a file in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Makes an encrypted key file, `NAME`, and its public half, `NAME.pub`.
-    pub fn key(&self, name: &str, algorithm: SignatureAlgorithm) {
+    pub(crate) fn key(&self, name: &str, algorithm: SignatureAlgorithm) {
         let key = generate(algorithm).unwrap();
         key.save_new(&self.path(name), &Passphrase::new(PASSPHRASE)).unwrap();
         let public = keys::PublicKey::read(&self.path(name)).unwrap();
@@ -39,7 +39,7 @@ impl Desk {
     }
 
     /// Runs `ampoule` in it; arguments are separated by blanks.
-    pub fn ampoule(&self, arguments: &str) -> Ran {
+    pub(crate) fn ampoule(&self, arguments: &str) -> Ran {
         let output = Command::new(env!("CARGO_BIN_EXE_ampoule"))
             .args(arguments.split_whitespace())
             .current_dir(self.directory.path())
@@ -53,20 +53,20 @@ impl Desk {
     }
 
     /// The directory itself.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 }
 
 /// What a run of `ampoule` came to.
-pub struct Ran {
+pub(crate) struct Ran {
     output: Output,
     arguments: String,
 }
 
 impl Ran {
     /// It succeeded; gives what it printed.
-    pub fn ok(&self) -> String {
+    pub(crate) fn ok(&self) -> String {
         assert!(
             self.output.status.success(),
             "ampoule {}: {}",
@@ -77,7 +77,7 @@ impl Ran {
     }
 
     /// It failed with this number; gives the message.
-    pub fn fails(&self, number: u16) -> String {
+    pub(crate) fn fails(&self, number: u16) -> String {
         let message = self.stderr();
         assert_eq!(
             self.output.status.code(),
@@ -94,12 +94,12 @@ impl Ran {
     }
 
     /// What it wrote to standard error.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8(self.output.stderr.clone()).unwrap()
     }
 
     /// The JSON document it printed.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 }

@@ -11,7 +11,7 @@ use trust::{TrustRoot, thumbprint};
 use super::suit::{algorithm, named};
 use crate::board::Board;
 use crate::identity;
-use crate::root::{environment_name, role_name, short};
+use crate::root::{environment_name, role_name};
 use crate::tree::Tree;
 
 /// One signed file of the trust root family; `None` when it is another kind of item.
@@ -259,11 +259,6 @@ fn toml_value(value: &toml::Value) -> Tree {
         toml::Value::Table(table) => with_table(Tree::fields(), table),
         other => Tree::Text(other.to_string()),
     }
-}
-
-/// The id of a key, short, with the role that a root gives it.
-pub(crate) fn signer_name(role: Role, id: &KeyId) -> String {
-    format!("{} key {}", role_name(role), short(id))
 }
 
 #[cfg(test)]
