@@ -571,9 +571,7 @@ impl<'a> Sequences<'a, '_> {
             }
             return self.decode_delta(sequence, index, selected, target);
         }
-        if selected != index {
-            return Err(Reason::SeqTemplate.into());
-        }
+        self.check_target(selected, index)?;
         if sequence.peek()? == command::TRY_EACH {
             return self.decode_fetch_slot(sequence, target);
         }
@@ -670,9 +668,7 @@ impl<'a> Sequences<'a, '_> {
             inline = Some((selected, self.decode_stage(sequence, selected, false)?));
             selected = sequence.expect_index(self.components)?;
         }
-        if selected != index {
-            return Err(Reason::SeqTemplate.into());
-        }
+        self.check_target(selected, index)?;
         let argument = sequence.expect(command::APPLY_DELTA)?;
         argument.demand(Reason::SeqParameter);
         let args = Args::decode(argument.bytes()?, Place::ApplyDelta, self.limits)?;
@@ -700,6 +696,17 @@ impl<'a> Sequences<'a, '_> {
             base,
             patch,
         };
+        Ok(())
+    }
+
+    /// A target is selected (405 otherwise), and it is this one (401 otherwise).
+    fn check_target(&self, selected: u8, wanted: u8) -> Result<(), Refused> {
+        if selected >= self.auxiliaries.targets {
+            return Err(Reason::SeqIndex.into());
+        }
+        if selected != wanted {
+            return Err(Reason::SeqTemplate.into());
+        }
         Ok(())
     }
 

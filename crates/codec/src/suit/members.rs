@@ -1,7 +1,9 @@
 //! What follows the head of an envelope, as a stream: text, key packages, chunk tables and payloads, in pieces of any
 //! size and without a buffer for any of them (profile section 3).
 
-use crate::limits::{Limits, PAYLOAD_NAME_CHARS, at_most};
+use super::is_payload_name;
+use crate::cbor::{Head, Kind};
+use crate::limits::{Limits, at_most};
 use crate::{Reason, Refused};
 
 /// Bytes of a member's name at most, with its `#`.
@@ -19,9 +21,7 @@ pub struct Name {
 impl Name {
     /// A name as the profile allows it: `#` and 4 to 31 characters of `[a-z0-9._-]`.
     pub fn new(name: &str) -> Option<Name> {
-        let (first, rest) = name.as_bytes().split_first()?;
-        let good = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-        if *first != b'#' || !PAYLOAD_NAME_CHARS.contains(&rest.len()) || !rest.iter().all(good) {
+        if !is_payload_name(name) {
             return None;
         }
         let mut bytes = [0; NAME_BYTES_MAX];
@@ -78,14 +78,17 @@ pub enum Event {
     End,
 }
 
-/// The key of a member, for the order of keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The key of a member, in the order of encoded keys: integers, then names by length, then by bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Key {
-    /// Key 3, the manifest, the last of the head.
-    Manifest,
-    Text,
-    Name([u8; NAME_BYTES_MAX], u8),
+    Uint(u64),
+    Name(u8, [u8; NAME_BYTES_MAX]),
 }
+
+/// Key of the manifest, the last of the head.
+const MANIFEST: Key = Key::Uint(3);
+/// Key of the severed text.
+const TEXT: Key = Key::Uint(23);
 
 /// The stream behind a head.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +132,7 @@ impl Members {
                 image: limits.image_size_max,
             },
             left: entries.saturating_sub(2),
-            last: Key::Manifest,
+            last: MANIFEST,
             stage: Stage::Header,
             header: [0; HEADER_BYTES_MAX],
             header_len: 0,
@@ -142,7 +145,7 @@ impl Members {
     /// follow it. Both were noted when the payload began ([`Members::left`]).
     pub fn resume(name: &Name, left: u64, members_left: u64, limits: &Limits) -> Self {
         let mut members = Members::new(members_left.saturating_add(2), limits);
-        members.last = Key::Name(name.bytes, name.len);
+        members.last = Key::Name(name.len, name.bytes);
         members.stage = Stage::Content { left };
         members
     }
@@ -195,8 +198,8 @@ impl Members {
                 .ok_or(Reason::EnvKeyForbidden)?;
             *place = *byte;
             self.header_len += 1;
-            let header = self.header;
-            if let Some((key, len)) = parse(header.get(..usize::from(self.header_len)).unwrap_or(&[]))? {
+            let header = self.header.get(..usize::from(self.header_len)).unwrap_or(&[]);
+            if let Some((key, len)) = parse(header, &self.last)? {
                 return Ok((at + 1, self.begin(key, len)?));
             }
         }
@@ -204,39 +207,34 @@ impl Members {
     }
 
     fn begin(&mut self, key: Key, len: u64) -> Result<Event, Refused> {
-        ascending(&self.last, &key)?;
         self.last = key;
         self.left -= 1;
         self.stage = Stage::Content { left: len };
         let limits = self.limits;
         let small = |max, name| at_most(len, max, name).map(|()| len as u32);
-        let Key::Name(bytes, name_len) = key else {
+        let Key::Name(name_len, bytes) = key else {
             return Ok(Event::Text {
                 len: small(limits.text, "TEXT_MAX")?,
             });
         };
-        match (
-            bytes.get(..usize::from(name_len)).unwrap_or(&[]),
-            Name { bytes, len: name_len },
-        ) {
-            (b"#k", _) => Ok(Event::KeyPackages {
+        let name = Name { bytes, len: name_len };
+        match name.as_str().as_bytes() {
+            b"#k" => Ok(Event::KeyPackages {
                 len: small(limits.key_packages, "KEYPKG_MAX")?,
             }),
-            ([b'#', b'c', digit @ (b'0'..=b'9' | b'a'..=b'f')], _) => {
+            [b'#', b'c', digit @ (b'0'..=b'9' | b'a'..=b'f')] => {
                 self.table_bytes = self.table_bytes.saturating_add(len);
                 at_most(self.table_bytes, limits.tables, "CHUNK_TABLE_MAX")?;
-                let ordinal = if *digit <= b'9' {
-                    digit - b'0'
-                } else {
-                    digit - b'a' + 10
+                let ordinal = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    _ => digit - b'a' + 10,
                 };
                 Ok(Event::ChunkTable {
                     ordinal,
                     len: len as u32,
                 })
             }
-            (_, name) => {
-                let name = Name::new(name.as_str()).ok_or(Reason::EnvKeyForbidden.about("payload name"))?;
+            _ => {
                 self.payloads += 1;
                 at_most(self.payloads, limits.payloads, "PAYLOADS_MAX")?;
                 at_most(len, limits.image, "IMAGE_SIZE_MAX")?;
@@ -246,76 +244,67 @@ impl Members {
     }
 }
 
-/// Key and content length of a member header, once it is whole.
-fn parse(header: &[u8]) -> Result<Option<(Key, u64)>, Refused> {
-    let Some((first, rest)) = header.split_first() else {
+/// Key and content length of the member header that begins with these bytes, once it is whole. What cannot become a
+/// member of the profile behind `last` is refused with its first byte that shows it.
+fn parse(header: &[u8], last: &Key) -> Result<Option<(Key, u64)>, Refused> {
+    let Some(head) = Head::read(header)? else {
         return Ok(None);
     };
-    let (key, rest) = match first {
-        0x17 => (Key::Text, rest),
-        0x60..=0x7b => {
-            let Some((len, rest)) = argument(*first, rest)? else {
-                return Ok(None);
-            };
-            if len > NAME_BYTES_MAX as u64 {
-                return Err(Reason::EnvKeyForbidden.about("payload name"));
-            }
-            let Some((name, rest)) = rest.split_at_checked(len as usize) else {
+    let rest = header.get(head.len..).unwrap_or(&[]);
+    let (key, rest) = match head.kind {
+        Kind::Uint => (Key::Uint(head.argument), rest),
+        Kind::Text => {
+            at_most_name(head.argument)?;
+            let Some((name, rest)) = rest.split_at_checked(head.argument as usize) else {
                 return Ok(None);
             };
             let mut bytes = [0; NAME_BYTES_MAX];
             bytes.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
-            (Key::Name(bytes, len as u8), rest)
+            (Key::Name(head.argument as u8, bytes), rest)
         }
-        0x7f => return Err(Reason::CborNotDeterministic.refused()),
-        // Any other unsigned or negative integer is a key that the profile forbids here.
-        0x00..=0x3b => return Err(Reason::EnvKeyForbidden.refused()),
-        _ => return Err(Reason::CborMalformed.refused()),
+        _ => return Err(Reason::EnvKeyForbidden.refused()),
     };
-    let Some((first, rest)) = rest.split_first() else {
+    ascending(last, &key)?;
+    check_allowed(&key)?;
+    let Some(value) = Head::read(rest)? else {
         return Ok(None);
     };
-    match first {
-        0x5f => Err(Reason::CborNotDeterministic.refused()),
-        0x40..=0x5b => Ok(argument(*first, rest)?.map(|(len, _)| (key, len))),
+    match value.kind {
+        Kind::Bytes => Ok(Some((key, value.argument))),
         _ => Err(Reason::CborMalformed.refused()),
     }
 }
 
-/// The argument of an initial byte and what follows it; `None` while it is not whole. Longer than shortest is refused.
-fn argument(first: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Refused> {
-    let info = first & 0x1f;
-    if info < 24 {
-        return Ok(Some((u64::from(info), rest)));
+fn at_most_name(length: u64) -> Result<(), Refused> {
+    if length > NAME_BYTES_MAX as u64 {
+        return Err(Reason::EnvKeyForbidden.about("payload name"));
     }
-    let width = 1usize << (info - 24).min(3);
-    let Some((bytes, rest)) = rest.split_at_checked(width) else {
-        return Ok(None);
-    };
-    let value = bytes.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
-    let shortest_from = match width {
-        1 => 24,
-        2 => 0x100,
-        4 => 0x1_0000,
-        _ => 0x1_0000_0000,
-    };
-    if value < shortest_from {
-        return Err(Reason::CborNotDeterministic.refused());
-    }
-    Ok(Some((value, rest)))
+    Ok(())
 }
 
-/// Keys ascend in their encoded form: the text key, then names by length, then by bytes.
 fn ascending(last: &Key, next: &Key) -> Result<(), Refused> {
-    let rank = |key: &Key| match key {
-        Key::Manifest => (0, [0; NAME_BYTES_MAX]),
-        Key::Text => (1, [0; NAME_BYTES_MAX]),
-        Key::Name(bytes, len) => (u16::from(*len) + 2, *bytes),
-    };
-    match rank(last).cmp(&rank(next)) {
+    match last.cmp(next) {
         core::cmp::Ordering::Less => Ok(()),
         core::cmp::Ordering::Equal => Err(Reason::CborDuplicateKey.refused()),
         core::cmp::Ordering::Greater => Err(Reason::CborNotDeterministic.refused()),
+    }
+}
+
+/// Behind the head stand the text, `#k`, `#c0` to `#cf` and payload names, nothing else.
+fn check_allowed(key: &Key) -> Result<(), Refused> {
+    let Key::Name(len, bytes) = *key else {
+        return if *key == TEXT {
+            Ok(())
+        } else {
+            Err(Reason::EnvKeyForbidden.refused())
+        };
+    };
+    let name = bytes.get(..usize::from(len)).unwrap_or(&[]);
+    let text = core::str::from_utf8(name).map_err(|_| Reason::CborMalformed)?;
+    match name {
+        b"#k" | [b'#', b'c', b'0'..=b'9' | b'a'..=b'f'] => Ok(()),
+        _ if is_payload_name(text) => Ok(()),
+        _ => Err(Reason::EnvKeyForbidden.about("payload name")),
     }
 }
 

@@ -6,7 +6,7 @@
 //!    [`Plan`](crate::plan::Plan).
 //! 3. [`members`]: what follows the head, piece by piece: text, key packages, chunk tables, payloads.
 //!
-//! [`encode`] writes all of it; [`inspect`] and [`foreign`] are for people and tools, never for a device's decision.
+//! [`encode`] writes all of it; [`text`] and [`foreign`] are for people and tools, never for a device's decision.
 
 use crate::cbor::{Reader, Writer};
 use crate::plan::{Digest, DigestAlgorithm};
@@ -20,8 +20,9 @@ pub mod head;
 pub mod manifest;
 pub mod members;
 mod sequence;
+pub mod text;
 
-pub use head::Head;
+pub use head::{Head, head_len};
 pub use members::{Event, Members, Name};
 
 /// Tag of a SUIT envelope.
