@@ -4,6 +4,7 @@
 //! at least one file in `corpus/<name>/`. `cargo test` replays and bends the corpus; `cargo fuzz run <name>` searches.
 
 pub mod mcuboot;
+pub mod receiving;
 pub mod smp_body;
 pub mod smp_frame;
 
@@ -13,6 +14,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("mcuboot", mcuboot::run),
+    ("receiving", receiving::run),
     ("smp_body", smp_body::run),
     ("smp_frame", smp_frame::run),
 ];
