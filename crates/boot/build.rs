@@ -60,6 +60,8 @@ fn constants(board: &Board) -> String {
     let mut text = String::new();
     let mut line = |doc: &str, item: String| writeln!(text, "/// {doc}\n{item}").expect("a string takes all");
     let number = |name: &str, value: u32| format!("pub const {name}: u32 = {value:#x};");
+    let size = |name: &str, value: u32| format!("pub const {name}: usize = {value};");
+    let small = |name: &str, value: u8| format!("pub const {name}: u8 = {value};");
     let string = |name: &str, value: &str| format!("pub const {name}: &str = {value:?};");
     let id = |name: &str, value: [u8; 16]| format!("pub const {name}: [u8; 16] = {value:?};");
 
@@ -126,30 +128,31 @@ fn constants(board: &Board) -> String {
         number("HEADER_SIZE", board.image.header_size),
     );
     line(
+        "The vector table stands at a multiple of this, in bytes.",
+        number("VECTOR_ALIGN", schema::VECTOR_ALIGN),
+    );
+    line(
         "Sectors that the trailer's status area is made for.",
         number("MAX_SECTORS", board.image.max_sectors),
     );
 
-    line(
-        "Largest envelope head, in bytes.",
-        number("HEAD_MAX", board.limits.head),
-    );
+    line("Largest envelope head, in bytes.", size("HEAD_MAX", board.limits.head));
     line(
         "Largest manifest, in bytes.",
         number("MANIFEST_MAX", board.limits.manifest),
     );
     line(
         "Largest chunk of a payload, in bytes.",
-        number("CHUNK_MAX", board.limits.chunk),
+        size("CHUNK_MAX", board.limits.chunk),
     );
     line(
         "Largest trust root file, in bytes.",
-        number("ROOT_MAX", board.limits.root),
+        size("ROOT_MAX", board.limits.root),
     );
-    line("Most addresses of one manifest.", number("URIS_MAX", board.limits.uris));
+    line("Most addresses of one manifest.", small("URIS_MAX", board.limits.uris));
     line(
         "Most components of one manifest.",
-        number("COMPONENTS_MAX", board.limits.components),
+        small("COMPONENTS_MAX", board.limits.components),
     );
 
     line(
@@ -169,10 +172,7 @@ fn constants(board: &Board) -> String {
         "Number of the UART that speaks SMP.",
         number("SMP_UART", board.smp.uart),
     );
-    line(
-        "Largest SMP message, in bytes.",
-        format!("pub const SMP_BUFFER: usize = {};", board.smp.buffer),
-    );
+    line("Largest SMP message, in bytes.", size("SMP_BUFFER", board.smp.buffer));
     line(
         "SMP messages that may be under way at once.",
         number("SMP_BUFFERS", board.smp.buffers),

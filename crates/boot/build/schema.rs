@@ -16,7 +16,7 @@ const HEADER_SIZE_MAX: u32 = 0xffff;
 const HEADER_SIZE_MIN: u32 = 32;
 
 /// ARMv7-M wants the vector table at a multiple of its size, rounded up; ours is shorter than this, in bytes.
-const VECTOR_ALIGN: u32 = 0x400;
+pub(crate) const VECTOR_ALIGN: u32 = 0x400;
 
 /// Bytes of the hand-over record (`boot::retained`).
 const RETAINED_MIN: u32 = 64;
@@ -128,8 +128,8 @@ pub(crate) struct Limits {
     pub(crate) manifest: u32,
     pub(crate) chunk: u32,
     pub(crate) root: u32,
-    pub(crate) uris: u32,
-    pub(crate) components: u32,
+    pub(crate) uris: u8,
+    pub(crate) components: u8,
 }
 
 #[derive(Deserialize)]

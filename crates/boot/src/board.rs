@@ -1,6 +1,10 @@
 //! What the board file says, as constants (written by `build.rs`).
 
+use codec::limits::Limits;
+use codec::smp::response::Parameters;
+use engine::boot::Board;
 use engine::layout::{Area, Layout};
+use trust::alg::Algorithms;
 
 include!(concat!(env!("OUT_DIR"), "/board.rs"));
 
@@ -21,3 +25,31 @@ pub const LAYOUT: Layout = Layout {
     secondary: SECONDARY,
     max_sectors: MAX_SECTORS,
 };
+
+/// The profile's limits for microcontrollers, lowered by the board's.
+pub const LIMITS: Limits = Limits {
+    head_max: HEAD_MAX as u32,
+    manifest_max: MANIFEST_MAX,
+    chunk_max: CHUNK_MAX as u32,
+    root_max: ROOT_MAX as u32,
+    uris_max: URIS_MAX,
+    components_max: COMPONENTS_MAX,
+    ..Limits::MCU
+};
+
+/// Largest messages, as SMP clients ask for them.
+pub const SMP_PARAMETERS: Parameters = Parameters {
+    buf_size: SMP_BUFFER as u32,
+    buf_count: SMP_BUFFERS,
+};
+
+/// What bootloader and application are compiled for, with the algorithms that this program implements.
+pub const fn with(algorithms: Algorithms<'static>) -> Board<'static> {
+    Board {
+        layout: &LAYOUT,
+        vendor: &VENDOR_ID,
+        class: &CLASS_ID,
+        algorithms,
+        limits: &LIMITS,
+    }
+}

@@ -3,6 +3,7 @@
 //! QEMU gives plain RAM, which would forgive what flash does not. So the driver keeps the rules itself: whole sectors
 //! are erased, whole units are written, and only to erased bytes. Every write is read back.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::{ptr, slice};
 
 use engine::flash::{Flash, FlashError, Sector};
@@ -17,11 +18,11 @@ const ERASED_WORD: u32 = u32::from_ne_bytes([board::ERASED; 4]);
 pub struct MappedFlash(());
 
 impl MappedFlash {
-    /// The flash.
-    ///
-    /// # Safety
-    /// Called once in a program: the value is the only way to the flash, so that no two of its users write at a time.
-    pub const unsafe fn take() -> MappedFlash {
+    /// The flash. Asking a second time is a defect and panics: the value is the only way to the flash, so that no two
+    /// of its users write at a time.
+    pub fn take() -> MappedFlash {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        assert!(!TAKEN.swap(true, Ordering::Relaxed));
         MappedFlash(())
     }
 }

@@ -15,8 +15,11 @@ pub mod board;
 pub mod clock;
 pub mod flash;
 pub mod idle;
+#[cfg(feature = "measure")]
+pub mod measure;
 pub mod mmio;
 pub mod retained;
+pub mod smp;
 pub mod start;
 mod traps;
 pub mod uart;

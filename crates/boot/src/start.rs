@@ -16,15 +16,18 @@ pub struct Application {
 }
 
 impl Application {
-    /// The application in the primary slot; `None` when its vectors lead elsewhere. Whether it *may* start is not asked
-    /// here: the engine's decision comes first.
-    pub fn in_primary() -> Option<Application> {
+    /// The application whose vector table stands at this flash offset; `None` when its vectors lead elsewhere. Whether
+    /// it *may* start is not asked here: the engine's decision comes first.
+    pub fn at(entry: u32) -> Option<Application> {
         let slot = board::FLASH_START.checked_add(board::PRIMARY.start)?;
-        let vectors = slot.checked_add(board::HEADER_SIZE)?;
-        let (stack, entry) = (word(vectors), word(vectors.checked_add(4)?));
+        let code = slot..slot.checked_add(board::PRIMARY.len)?;
         let ram = board::RAM_START..=board::RAM_START.checked_add(board::RAM_SIZE)?;
-        let code = vectors..slot.checked_add(board::PRIMARY.len)?;
-        let sane = ram.contains(&stack) && stack % 8 == 0 && code.contains(&entry) && entry & 1 == 1;
+        let vectors = board::FLASH_START.checked_add(entry)?;
+        if !code.contains(&vectors) || !vectors.is_multiple_of(board::VECTOR_ALIGN) {
+            return None;
+        }
+        let (stack, entry) = (word(vectors), word(vectors + 4));
+        let sane = ram.contains(&stack) && stack.is_multiple_of(8) && code.contains(&entry) && entry & 1 == 1;
         sane.then_some(Application { vectors, stack, entry })
     }
 
@@ -34,8 +37,8 @@ impl Application {
         VTOR.write(self.vectors);
         cortex_m::asm::dsb();
         cortex_m::asm::isb();
-        // SAFETY: `in_primary` checked stack and entry, nothing can interrupt, and nothing of this program is used
-        // again. CONTROL = 0 selects MSP and drops the floating point context; LR = -1 is what a reset leaves.
+        // SAFETY: `at` checked stack and entry, nothing can interrupt, and nothing of this program is used again.
+        // CONTROL = 0 selects MSP and drops the floating point context; LR = -1 is what a reset leaves.
         unsafe {
             asm!(
                 "msr CONTROL, {zero}",

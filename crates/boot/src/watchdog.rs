@@ -34,6 +34,11 @@ pub fn feed() {
     unlocked(|| register(INT_CLEAR).write(1));
 }
 
+/// Stops it: a swap takes as long as it takes.
+pub fn disarm() {
+    unlocked(|| register(CTRL).write(0));
+}
+
 fn unlocked(change: impl FnOnce()) {
     register(LOCK).write(UNLOCK_KEY);
     change();

@@ -16,7 +16,7 @@ const PROFILE: &str = "firmware";
 pub struct Build {
     /// Version that the application prints.
     pub version: String,
-    /// What the application does: `healthy`, `hang`, `never-confirm` or `crash`.
+    /// What the application does: `healthy`, `patient`, `never-confirm`, `hang` or `crash`.
     pub behaviour: String,
     /// Features of the package instead of its defaults.
     pub features: Option<Vec<String>>,

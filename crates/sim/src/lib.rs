@@ -13,3 +13,4 @@ pub mod firmware;
 pub mod fixture;
 pub mod nor;
 pub mod qemu;
+pub mod smp;
