@@ -1,12 +1,21 @@
 //! Figures of the firmware: sizes from the ELF files, instructions and stack counted on the board in QEMU.
 
-pub(crate) mod elf;
+mod bench;
+mod elf;
 
-use crate::setup;
+use crate::{setup, sh};
 use anyhow::{Result, bail};
+use bench::Bench;
 use elf::Elf;
 use sim::elf::Firmware;
-use sim::firmware::Build;
+use sim::firmware::{Build, Programs};
+use sim::fixture::Scheme;
+use std::time::Duration;
+
+/// The board that is measured.
+const BOARD_FILE: &str = "boards/mps2-an386.toml";
+/// How long power cuts are counted.
+const CUTTING_SPAN: Duration = Duration::from_secs(20);
 
 /// Where the board's RAM starts.
 const RAM_START: u32 = 0x2000_0000;
@@ -20,6 +29,18 @@ pub(crate) enum Output {
     Json,
 }
 
+/// A figure without a bar.
+fn figure(name: &'static str, value: u64) -> Figure {
+    Figure { name, value, bar: None }
+}
+
+impl Figure {
+    /// The same with its bar.
+    fn at_most(self, bar: u64) -> Figure {
+        Figure { bar: Some(bar), ..self }
+    }
+}
+
 /// A figure: its name ends in its unit.
 struct Figure {
     name: &'static str,
@@ -31,12 +52,17 @@ struct Figure {
 /// Measures an area and prints its figures.
 pub(crate) fn run(area: &str, output: Output) -> Result<()> {
     setup::everything()?;
-    let figures: Vec<Figure> = match area {
+    let figures = match area {
         "boot" => boot()?,
-        other => bail!("there is no area `{other}`; there is boot"),
+        "install" => install()?,
+        other => bail!("there is no area `{other}`; there are boot and install"),
     };
     for Figure { name, value, bar } in &figures {
-        let bar = bar.map_or(String::new(), |bar| format!("at most {bar}"));
+        let bar = match bar {
+            Some(bar) if value > bar => format!("above {bar}"),
+            Some(bar) => format!("at most {bar}"),
+            None => String::new(),
+        };
         println!("{name:<36} {value:>12}  {bar}");
     }
     if output == Output::Json {
@@ -49,29 +75,43 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
     Ok(())
 }
 
+/// What a start costs, and what the bootloader takes.
 fn boot() -> Result<Vec<Figure>> {
-    let small = Sizes::of(&bootloader(&[]))?;
-    let full = Sizes::of(&Build::default())?;
+    let board = sh::root().join(BOARD_FILE);
+    let p256 = Bench::new(&board, Scheme::P256)?;
+    let ed25519 = Bench::new(&board, Scheme::Ed25519)?;
+    let measured_p256 = bootloader(&["measure"]).run()?;
+    let measured_ed25519 = bootloader(&["measure", "ed25519"]).run()?;
+    let full = Build::default().run()?;
+
+    let start = p256.start(&measured_p256)?;
+    let upgrade = p256.upgrade(&measured_p256)?;
+    let small = Sizes::of(&bootloader(&[]).run()?)?;
+    let full_sizes = Sizes::of(&full)?;
     Ok(vec![
-        Figure {
-            name: "bootloader_flash_bytes",
-            value: small.flash_bytes,
-            bar: Some(28 << 10),
-        },
-        Figure {
-            name: "bootloader_full_flash_bytes",
-            value: full.flash_bytes,
-            bar: Some(44 << 10),
-        },
-        Figure {
-            name: "bootloader_static_ram_bytes",
-            value: full.static_ram_bytes,
-            bar: None,
-        },
+        figure("boot_p256_256kib_instructions", start.instructions).at_most(16_000_000),
+        figure(
+            "boot_ed25519_256kib_instructions",
+            ed25519.start(&measured_ed25519)?.instructions,
+        ),
+        figure("upgrade_256kib_instructions", upgrade.instructions).at_most(45_000_000),
+        figure("bootloader_flash_bytes", small.flash_bytes).at_most(28 << 10),
+        figure("bootloader_full_flash_bytes", full_sizes.flash_bytes).at_most(44 << 10),
+        figure("bootloader_stack_bytes", start.stack_bytes.max(upgrade.stack_bytes)).at_most(6 << 10),
+        figure("bootloader_static_ram_bytes", full_sizes.static_ram_bytes),
+        figure("qemu_power_cuts_per_minute", p256.cuts_per_minute(&full, CUTTING_SPAN)?),
     ])
 }
 
-/// A build with these features of the `boot` crate alone.
+/// What the application's whole install path holds in RAM besides the stack: root, message, answer, head or chunk.
+fn install() -> Result<Vec<Figure>> {
+    let programs = Build::default().run()?;
+    let application = std::fs::read(&programs.application)?;
+    let ram_bytes = Elf::parse(&application)?.static_ram_bytes(RAM_START);
+    Ok(vec![figure("install_ram_bytes", ram_bytes.into()).at_most(12 << 10)])
+}
+
+/// Bootloader and application with these features of the `boot` crate alone.
 fn bootloader(features: &[&str]) -> Build {
     let features = features.iter().map(|feature| feature.to_string()).collect();
     Build {
@@ -87,15 +127,11 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(build: &Build) -> Result<Sizes> {
-        let file = std::fs::read(build.run()?.bootloader)?;
-        let elf = Elf::parse(&file)?;
-        for panic in elf.panics() {
-            println!("note: {:?} can reach {panic}", build.features);
-        }
+    fn of(programs: &Programs) -> Result<Sizes> {
+        let file = std::fs::read(&programs.bootloader)?;
         Ok(Sizes {
             flash_bytes: Firmware::from_elf(&file)?.bytes.len() as u64,
-            static_ram_bytes: elf.static_ram_bytes(RAM_START).into(),
+            static_ram_bytes: Elf::parse(&file)?.static_ram_bytes(RAM_START).into(),
         })
     }
 }
