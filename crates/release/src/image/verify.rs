@@ -86,7 +86,7 @@ pub(super) struct Pair<'a> {
 
 impl<'a> Parsed<'a> {
     pub(super) fn of(image: &'a [u8]) -> Result<Self> {
-        Self::parse(image).map_err(|reason| Error::refused("the image", reason))
+        Self::parse(image).map_err(refused)
     }
 
     fn parse(image: &'a [u8]) -> Result<Self, Reason> {
@@ -150,7 +150,7 @@ impl<'a> Parsed<'a> {
         if pairs.all(|pair| pair.is_good(key, &self.digest)) {
             Ok(())
         } else {
-            Err(Error::refused("the image", Reason::ImageSignature))
+            Err(refused(Reason::ImageSignature))
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Parsed<'a> {
         };
         let mut scratch = [0; 64 * SCRATCH_BYTES_MIN];
         let judged = rule.judge(&mut &*image, &mut scratch);
-        judged.map(|_| ()).map_err(|reason| Error::refused("the image", reason))
+        judged.map(|_| ()).map_err(refused)
     }
 }
 
@@ -186,6 +186,22 @@ impl Pair<'_> {
         };
         matches!(raw.and_then(verified), Some(Ok(())))
     }
+}
+
+/// A device's reason, with what a person at a desk can do about it.
+fn refused(reason: Reason) -> Error {
+    let advice = match reason {
+        Reason::ImageMagic => "Give an MCUboot image, as `ampoule image sign` makes it.",
+        Reason::ImageHash | Reason::ImageSignature => {
+            "It was changed or damaged after it was signed: do not install it, get it anew."
+        }
+        Reason::ImageThreshold => "Let the missing image keys sign it with `ampoule image add-signature`.",
+        Reason::ImageCounter => "Sign it with --security-counter.",
+        Reason::ImageClass => "Sign it with --vid and --cid.",
+        Reason::RootNoImageRole => "Give a trust root with image keys.",
+        _ => "See what is wrong with `ampoule image dumpinfo`, and make it anew.",
+    };
+    Error::refused("the image", reason).advise(advice)
 }
 
 fn header_of(image: &[u8]) -> Result<&[u8; HEADER_BYTES], Reason> {
