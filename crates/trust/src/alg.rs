@@ -151,7 +151,7 @@ impl Verifier for PortableP256 {
 /// Required (profile section 4): S below L, the cofactorless equation `[S]B = R + [k]A`, canonical encodings, and no A or
 /// R of small order. `ed25519-compact` checks all of this except that it tests the equation only up to a point of small
 /// order (`[8][S]B = [8]R + [8][k]A`). Where A and R both lie in the group of prime order, so does their difference to
-/// `[S]B`, and then the two equations are the same. So A and R are both required to lie there: see [`in_prime_group`].
+/// `[S]B`, and then the two equations are the same. So A and R are both required to lie there: see `in_prime_group`.
 /// Every key and every R made by RFC 8032 does.
 #[derive(Clone, Copy, Debug)]
 pub struct PortableEd25519;

@@ -416,7 +416,7 @@ fn certificate_chains_are_ignored() {
     };
     let spec = root_spec(&keys);
     assert_eq!(
-        verify(&spec, &head_of(&manifest, &[block.clone()])),
+        verify(&spec, &head_of(&manifest, core::slice::from_ref(&block))),
         Err(Reason::AuthThreshold)
     );
     assert_eq!(

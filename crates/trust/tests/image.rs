@@ -469,3 +469,39 @@ fn a_pinned_image() {
     assert!(judge_with(&root, &spoiled.build(), |rule| rule.pinned = pin).is_ok());
     assert_eq!(judge_with(&root, &spoiled.build(), |_| {}), Err(Reason::ImageSignature));
 }
+
+proptest::proptest! {
+    /// Bytes changed anywhere end in a refusal, or were not part of what counts; never in a panic.
+    #[test]
+    fn damaged_images(
+        damage in proptest::collection::vec((0usize..13_000, proptest::prelude::any::<u8>()), 0..4),
+        behind in proptest::collection::vec((0usize..400, proptest::prelude::any::<u8>()), 0..4),
+        cut in 0usize..20_000,
+        block in 64usize..1000,
+    ) {
+        let keys = keys();
+        let spec = image_spec(&[&keys.image[0]]);
+        let good = spec.build();
+        let mut bytes = good.clone();
+        let signed = spec.signed_part().len();
+        for (at, value) in damage.into_iter().chain(behind.into_iter().map(|(at, value)| (signed + at, value))) {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes.truncate(cut);
+        let root_bytes = root_spec(&keys).signed(&[&keys.root[0]]);
+        let root = TrustRoot::stored(&root_bytes, &Limits::MCU).unwrap();
+        let rule = ImageRule {
+            root: &root,
+            algorithms: &PORTABLE,
+            vendor: &VENDOR,
+            class: &CLASS,
+            floor: 0,
+            slot_limit: SLOT_LIMIT,
+            pinned: None,
+        };
+        let verdict = rule.judge(&mut &bytes[..], &mut vec![0; block]);
+        proptest::prop_assert_eq!(verdict.is_ok(), bytes == good);
+    }
+}

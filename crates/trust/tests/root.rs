@@ -606,3 +606,31 @@ fn time_files() {
     let listed = root.with_list(listed(&root, &list).unwrap());
     assert_eq!(verify(&listed, &good), refused, "revoked");
 }
+
+proptest::proptest! {
+    /// Bytes changed anywhere end in a refusal or in a root that can be asked everything; never in a panic.
+    #[test]
+    fn damaged_roots(
+        damage in proptest::collection::vec((0usize..628, proptest::prelude::any::<u8>()), 1..6),
+        cut in 0usize..700,
+        request in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+    ) {
+        let mut bytes = hex(EXAMPLE);
+        for (at, value) in damage {
+            bytes[at] = value;
+        }
+        bytes.truncate(cut);
+        for root in [parse(&bytes).ok(), TrustRoot::stored(&bytes, &Limits::MCU).ok()].into_iter().flatten() {
+            let _ = (root.version(), root.id(), root.environment(), root.expires(), root.min_sequence(&[0; 16]));
+            let _ = (root.entries().count(), root.verify_self(&PORTABLE), root.signers(Default::default()));
+            for file in [&bytes, &request] {
+                let _ = root.successor(file, &Limits::MCU, &PORTABLE).map(|root| root.version());
+                let _ = root.verify_list(file, &Limits::MCU, &PORTABLE).map(|list| list.number());
+                let _ = root.verify_time(file, &Limits::MCU, &PORTABLE);
+                if let Ok(list) = Revocations::stored(file) {
+                    let _ = root.with_list(list).entries().count();
+                }
+            }
+        }
+    }
+}
