@@ -39,6 +39,8 @@ pub const SCRYPT_P_MAX: u16 = 32;
 pub const PBKDF2_ROUNDS_MAX: u32 = 10_000_000;
 
 const SEC1_PEM_LABEL: &str = "EC PRIVATE KEY";
+/// PKCS#1, as older tools write RSA keys (among them MCUboot's default key).
+const RSA_PEM_LABEL: &str = "RSA PRIVATE KEY";
 /// Permission bits of group and others.
 #[cfg(unix)]
 const MODE_OTHERS: u32 = 0o077;
@@ -376,6 +378,7 @@ impl Blocks {
                 EncryptedPrivateKeyInfoRef::PEM_LABEL => Kind::Encrypted(document),
                 PrivateKeyInfoRef::PEM_LABEL => Kind::Plain(document),
                 SEC1_PEM_LABEL => Kind::Sec1(document),
+                RSA_PEM_LABEL => return Err(Code::KeyAlgorithm.error(format!("{} holds an RSA key", path.display()))),
                 PUBLIC_PEM_LABEL => {
                     let public = PublicKey::from_spki_der(document.as_bytes())?;
                     blocks.public.get_or_insert(public);

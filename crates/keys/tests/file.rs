@@ -281,7 +281,9 @@ fn we_read_sec1_and_refuse_other_algorithms_and_absurd_work() {
     }
 
     for other in [
-        &["genpkey", "-algorithm", "x25519"][..],
+        &["genrsa", "-traditional", "2048"][..],
+        &["genrsa", "2048"],
+        &["genpkey", "-algorithm", "x25519"],
         &["ecparam", "-name", "secp384r1", "-genkey", "-noout"],
     ] {
         fs::write(&path, openssl(other, b"").unwrap()).unwrap();
