@@ -12,6 +12,7 @@ mod key;
 mod out;
 mod port;
 mod release;
+mod session;
 mod signing;
 mod trust;
 

@@ -4,6 +4,7 @@
 
 mod files;
 mod image;
+mod report;
 mod suit;
 
 use codec::cbor::Reader;
@@ -41,4 +42,9 @@ fn signed_items(bytes: &[u8]) -> Option<Tree> {
         1 => items.pop(),
         _ => Some(Tree::fields().with("kind", "root chain").with("items", items)),
     }
+}
+
+/// A device's report (its form stands in `engine::report`); `None` when these bytes are none.
+pub fn explain_report(bytes: &[u8]) -> Option<Tree> {
+    report::explain(&suit::parse(bytes)?)
 }

@@ -1,0 +1,415 @@
+//! `ampoule device` against a double that speaks the protocol and nothing else: framing, resume, rewind, refusals. What
+//! a real device does with it is told in QEMU.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use codec::Reason;
+use codec::mcuboot::ImageVersion;
+use codec::record::Lifecycle;
+use codec::smp::response::{Parameters, RootInfo};
+use codec::smp::{Deframer, DeviceInfo, Header, ImageState, Piece, Request, Response, UpdateState, frame};
+use common::Desk;
+use keys::SignatureAlgorithm::Ed25519;
+
+/// What the double holds and how it behaves.
+struct Double {
+    state: UpdateState,
+    root: Option<Vec<u8>>,
+    old: [u8; 32],
+    new: [u8; 32],
+    runs_new: bool,
+    file: Vec<u8>,
+    announced: Option<(u32, Option<[u8; 32]>)>,
+    pieces: usize,
+    last: Option<Reason>,
+    /// Hang up once, when the upload has this many bytes.
+    hang_up_at: Option<usize>,
+    /// Answer once with this offset although another is wanted.
+    rewind_to: Option<usize>,
+    /// Refuse uploads.
+    refuses: Option<Reason>,
+    /// Never answer.
+    mute: bool,
+    /// How the trial ends: confirmed, or back with this reason.
+    outcome: Result<(), Reason>,
+    /// Looks at the device that see the trial.
+    trial_looks: u32,
+    log: Vec<String>,
+}
+
+impl Double {
+    fn new(new: [u8; 32]) -> Double {
+        Double {
+            state: UpdateState::Idle,
+            root: None,
+            old: [1; 32],
+            new,
+            runs_new: false,
+            file: Vec::new(),
+            announced: None,
+            pieces: 0,
+            last: None,
+            hang_up_at: None,
+            rewind_to: None,
+            refuses: None,
+            mute: false,
+            outcome: Ok(()),
+            trial_looks: 2,
+            log: Vec::new(),
+        }
+    }
+
+    /// The answer, or nothing to hang up.
+    fn answer(&mut self, message: &[u8], out: &mut [u8]) -> Option<Vec<u8>> {
+        let (header, body) = Header::split(message).unwrap();
+        let request = Request::decode(&header, body);
+        let images = self.images();
+        let response = match request {
+            Err(reason) => Response::Refused(reason),
+            Ok(Request::Parameters) => Response::Parameters(Parameters {
+                buf_size: 1024,
+                buf_count: 1,
+            }),
+            Ok(Request::DeviceInfo) => Response::Device(self.info()),
+            Ok(Request::ImageStates) => Response::Images(&images),
+            Ok(Request::Upload(piece) | Request::Provision(piece)) => {
+                let provision = matches!(request, Ok(Request::Provision(_)));
+                let offset = match self.piece(&piece, provision) {
+                    Ok(offset) => Response::Uploaded { offset, matches: None },
+                    Err(reason) => Response::Refused(reason),
+                };
+                if self.hang_up_at.is_some_and(|at| self.file.len() >= at) {
+                    self.hang_up_at = None;
+                    return None;
+                }
+                offset
+            }
+            Ok(Request::SetImageState {
+                hash: Some(hash),
+                confirm: false,
+            }) => {
+                self.log.push(format!("test {}", hash == self.new));
+                Response::Images(&images)
+            }
+            Ok(Request::SetImageState {
+                hash: None,
+                confirm: true,
+            }) => Response::Refused(Reason::NotSelfTested),
+            Ok(Request::Reset { .. }) => {
+                self.restart();
+                Response::Done
+            }
+            Ok(_) => Response::Refused(Reason::NotSupported),
+        };
+        Some(response.encode(&header, out).to_vec())
+    }
+
+    fn piece(&mut self, piece: &Piece, provision: bool) -> Result<u32, Reason> {
+        self.pieces += 1;
+        if let Some(reason) = self.refuses {
+            return Err(reason);
+        }
+        if let Some(start) = piece.start {
+            let known = self.announced == Some((start.len, start.sha));
+            if known && !self.file.is_empty() {
+                return Ok(self.file.len() as u32);
+            }
+            self.announced = Some((start.len, start.sha));
+            self.file.clear();
+        }
+        if let Some(to) = self.rewind_to.filter(|to| self.file.len() > *to) {
+            self.rewind_to = None;
+            self.file.truncate(to);
+            return Ok(to as u32);
+        }
+        if piece.offset as usize == self.file.len() {
+            self.file.extend_from_slice(piece.data);
+        }
+        if self.announced.is_some_and(|(len, _)| len as usize == self.file.len()) {
+            match provision {
+                true => self.root = Some(self.file.clone()),
+                false if self.state == UpdateState::Recovery => self.runs_new = true,
+                false => self.state = UpdateState::Staged,
+            }
+        }
+        Ok(self.file.len() as u32)
+    }
+
+    fn restart(&mut self) {
+        self.log.push("reset".into());
+        match self.state {
+            UpdateState::Staged => (self.state, self.runs_new) = (UpdateState::Trial, true),
+            UpdateState::Recovery if self.runs_new => self.state = UpdateState::Idle,
+            _ => {}
+        }
+    }
+
+    fn info(&mut self) -> DeviceInfo {
+        if self.state == UpdateState::Trial {
+            self.trial_looks -= 1;
+            if self.trial_looks == 0 {
+                self.state = UpdateState::Idle;
+                self.runs_new = self.outcome.is_ok();
+                self.last = self.outcome.err();
+            }
+        }
+        let revision = if self.runs_new { 2 } else { 1 };
+        let version = ImageVersion {
+            major: 1,
+            minor: 0,
+            revision,
+            build: 0,
+        };
+        DeviceInfo {
+            vendor: [1; 16],
+            class: [2; 16],
+            device: None,
+            lifecycle: Lifecycle::Factory,
+            root: self.root.as_ref().map(|_| RootInfo {
+                version: 1,
+                production: false,
+            }),
+            state: self.state,
+            version: (self.state != UpdateState::Recovery).then_some(version),
+            counter: 1,
+            floor: 1,
+            sequence: Some(1),
+            last: self.last,
+        }
+    }
+
+    fn images(&self) -> Vec<ImageState> {
+        let image = |slot, hash| ImageState {
+            slot,
+            hash: Some(hash),
+            bootable: true,
+            ..ImageState::default()
+        };
+        let (runs, other) = if self.runs_new {
+            (self.new, self.old)
+        } else {
+            (self.old, self.new)
+        };
+        let mut images = vec![ImageState {
+            active: true,
+            confirmed: true,
+            ..image(0, runs)
+        }];
+        if self.state == UpdateState::Staged {
+            images.push(image(1, other));
+        }
+        images
+    }
+}
+
+/// A double on a socket, on a desk with a signed release.
+struct Bench {
+    desk: Desk,
+    double: Arc<Mutex<Double>>,
+    release: Vec<u8>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let desk = Desk::new();
+        for name in ["root", "one", "image"] {
+            desk.key(name, Ed25519);
+        }
+        desk.ampoule(
+            "trust init -o demo.ampr --environment development --vendor-domain ampoule.example --product-line amp-demo \
+             --root-key root --release-key one --image-key image --passphrase-file pass",
+        )
+        .ok();
+        std::fs::write(desk.path("board.toml"), include_str!("../../../boards/mps2-an386.toml")).unwrap();
+        let firmware: Vec<u8> = (0..20_000u32).map(|i| (i % 253) as u8).collect();
+        std::fs::write(desk.path("app.bin"), firmware).unwrap();
+        desk.ampoule("release new").ok();
+        desk.ampoule("release build release.toml -o app.suit --key one --image-key image --passphrase-file pass")
+            .ok();
+        let release = std::fs::read(desk.path("app.suit")).unwrap();
+        let double = Arc::new(Mutex::new(Double::new(image_hash(&release))));
+        serve(desk.path("line"), Arc::clone(&double));
+        Bench { desk, double, release }
+    }
+
+    fn run(&self, command: &str) -> common::Ran {
+        let line = self.desk.path("line");
+        self.desk
+            .ampoule(&format!("device {command} --port unix:{}", line.display()))
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Double)) {
+        change(&mut self.double.lock().unwrap());
+    }
+
+    fn see<T>(&self, look: impl FnOnce(&Double) -> T) -> T {
+        look(&self.double.lock().unwrap())
+    }
+}
+
+fn image_hash(release: &[u8]) -> [u8; 32] {
+    let envelope = release::Envelope::parse(release.to_vec()).unwrap();
+    let image = envelope.payload("#app.bin").unwrap();
+    release::image::verify(image, release::image::Authority::Nobody)
+        .unwrap()
+        .digest
+}
+
+fn serve(path: PathBuf, double: Arc<Mutex<Double>>) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            converse(stream.unwrap(), &double);
+        }
+    });
+}
+
+/// Answers until the other end hangs up, or the double wants to.
+fn converse(mut stream: UnixStream, double: &Mutex<Double>) {
+    let mut buffer = vec![0; 1024];
+    let mut deframer = Deframer::new(&mut buffer);
+    let mut chunk = [0; 512];
+    loop {
+        let count = stream.read(&mut chunk).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        let mut rest = &chunk[..count];
+        while let Some(message) = deframer.take(&mut rest) {
+            let mut double = double.lock().unwrap();
+            if double.mute {
+                continue;
+            }
+            let mut out = vec![0; 1024];
+            let Some(answer) = double.answer(message, &mut out) else {
+                return;
+            };
+            // Log lines share the line with answers.
+            let mut lines = b"[00:00:01] self-test passed\n".to_vec();
+            frame(&answer, 124, |bytes| lines.extend_from_slice(bytes)).unwrap();
+            if stream.write_all(&lines).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_is_uploaded_tried_and_confirmed() {
+    let bench = Bench::new();
+    let ran = bench.run("update app.suit --root demo.ampr --json");
+    assert_eq!(ran.json()["result"], "confirmed");
+    assert!(ran.stderr().contains("on trial"), "{}", ran.stderr());
+    assert_eq!(bench.see(|double| double.file.clone()), bench.release);
+    assert_eq!(bench.see(|double| double.log.clone()), ["test true", "reset"]);
+}
+
+#[test]
+fn an_interrupted_upload_says_what_to_do_and_goes_on() {
+    let bench = Bench::new();
+    bench.set(|double| double.hang_up_at = Some(8_000));
+    let message = bench.run("update app.suit").fails(2211);
+    assert!(message.contains("run the same command again"), "{message}");
+    let (held, pieces) = bench.see(|double| (double.file.len(), double.pieces));
+    assert!((8_000..bench.release.len()).contains(&held));
+    bench.run("update app.suit --no-reset").ok();
+    assert_eq!(bench.see(|double| double.file.clone()), bench.release);
+    // The second run sent the rest only.
+    let again = bench.see(|double| double.pieces) - pieces;
+    assert!(again < pieces * 2, "{again} pieces after {pieces}");
+    assert_eq!(bench.see(|double| double.log.clone()), ["test true"]);
+}
+
+#[test]
+fn a_device_that_wants_earlier_bytes_gets_them() {
+    let bench = Bench::new();
+    bench.set(|double| double.rewind_to = Some(5_000));
+    bench.run("update app.suit --no-reset").ok();
+    assert_eq!(bench.see(|double| double.file.clone()), bench.release);
+}
+
+#[test]
+fn refusals_carry_the_devices_number_and_what_to_do() {
+    let bench = Bench::new();
+    for (reason, hint) in [
+        (Reason::SeqRollback, "higher sequence number"),
+        (Reason::ClassMismatch, "ampoule device info"),
+        (Reason::AuthThreshold, "release verify"),
+        (Reason::TrialRunning, "Wait"),
+    ] {
+        bench.set(|double| double.refuses = Some(reason));
+        let message = bench.run("update app.suit").fails(reason.number());
+        assert!(message.contains(reason.what()) && message.contains(hint), "{message}");
+    }
+    let message = bench.run("confirm").fails(1001);
+    assert!(message.contains("self-test"), "{message}");
+}
+
+#[test]
+fn a_new_image_that_did_not_stay_is_a_failure_with_its_reason() {
+    let bench = Bench::new();
+    bench.set(|double| double.outcome = Err(Reason::RevertedWatchdog));
+    let message = bench.run("update app.suit").fails(931);
+    assert!(message.contains("version 1.0.1 runs again"), "{message}");
+}
+
+#[test]
+fn a_tampered_release_is_not_even_sent() {
+    let bench = Bench::new();
+    let mut tampered = bench.release.clone();
+    *tampered.last_mut().unwrap() ^= 1;
+    std::fs::write(bench.desk.path("bad.suit"), tampered).unwrap();
+    bench.run("update bad.suit").fails(508);
+    assert_eq!(bench.see(|double| double.pieces), 0);
+    bench.set(|double| double.refuses = Some(Reason::ChunkDigest));
+    bench.run("update bad.suit --unchecked").fails(508);
+    assert_eq!(bench.see(|double| double.pieces), 1);
+}
+
+#[test]
+fn a_device_is_provisioned_and_recovered() {
+    let bench = Bench::new();
+    bench.set(|double| double.state = UpdateState::Recovery);
+    bench.run("recover app.suit").fails(940);
+    bench.run("update app.suit").fails(942);
+    let provisioned = bench.run("provision --root demo.ampr").ok();
+    assert!(provisioned.contains("development"), "{provisioned}");
+    assert_eq!(
+        bench.see(|double| double.root.clone()).unwrap(),
+        std::fs::read(bench.desk.path("demo.ampr")).unwrap()
+    );
+    bench.run("provision --root app.suit").fails(801);
+    let recovered = bench.run("recover app.suit --json").json();
+    assert_eq!(recovered["result"], "running");
+    let envelope = release::Envelope::parse(bench.release.clone()).unwrap();
+    assert_eq!(
+        bench.see(|double| double.file.clone()),
+        envelope.payload("#app.bin").unwrap()
+    );
+}
+
+#[test]
+fn info_shows_what_the_device_says() {
+    let bench = Bench::new();
+    bench.set(|double| double.last = Some(Reason::RevertedFault));
+    let shown = bench.run("info --json").json();
+    assert_eq!(shown["running version"], "1.0.1");
+    assert_eq!(shown["images"][0]["state"], "running, confirmed");
+    assert!(shown["last failure"].as_str().unwrap().starts_with("932 "));
+    assert!(bench.run("info").ok().contains("class id:"));
+}
+
+#[test]
+fn a_line_that_is_closed_silent_or_missing_is_explained() {
+    let bench = Bench::new();
+    bench.set(|double| double.mute = true);
+    assert!(bench.run("info --timeout 1").fails(2212).contains("does not answer"));
+    let missing = bench.desk.ampoule("device info --port /dev/does-not-exist").fails(2210);
+    assert!(missing.contains("/dev/does-not-exist"), "{missing}");
+    bench.run("update nothing.suit").fails(2201);
+}
