@@ -3,20 +3,32 @@
 //! A target is a module with `pub fn run(data: &[u8])`, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` and
 //! at least one file in `corpus/<name>/`. `cargo test` replays and bends the corpus; `cargo fuzz run <name>` searches.
 
+pub mod cbor;
+pub mod envelope_head;
+pub mod manifest;
 pub mod mcuboot;
+pub mod members;
 pub mod receiving;
+pub mod root_file;
 pub mod smp_body;
 pub mod smp_frame;
+pub mod text_and_keys;
 
 /// A target's name and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("cbor", cbor::run),
+    ("envelope_head", envelope_head::run),
+    ("manifest", manifest::run),
     ("mcuboot", mcuboot::run),
+    ("members", members::run),
     ("receiving", receiving::run),
+    ("root_file", root_file::run),
     ("smp_body", smp_body::run),
     ("smp_frame", smp_frame::run),
+    ("text_and_keys", text_and_keys::run),
 ];
 
 /// The entry of a fuzz target: libFuzzer's under `cargo fuzz`; otherwise runs the files that are named as arguments, for
