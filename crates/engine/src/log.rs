@@ -2,7 +2,7 @@
 //!
 //! Records are appended in units of 32 bytes. When a half is full, what still matters is written to the other half and
 //! its header last, so that a cut leaves the old half valid. A torn record fails its check value and is skipped; new
-//! records are appended behind the last unit that is not erased.
+//! records are appended behind everything that was begun.
 
 use crate::flash::{Flash, WRITE_SIZE_MAX};
 use crate::layout::Area;
@@ -126,17 +126,21 @@ impl Log {
         }
     }
 
-    /// The end of the last unit that holds anything but erased bytes.
+    /// The end of what was written. A record counts with all the units that its first one announces, because its last ones
+    /// may read as erased: zeros do on a flash that erases to zeros.
     fn written_end(&self, flash: &mut impl Flash) -> Result<u32, Reason> {
         let half = self.half();
-        let mut end = half.len / UNIT * UNIT;
-        while end > UNIT {
+        let whole = half.len / UNIT * UNIT;
+        let (mut at, mut end) = (UNIT, UNIT);
+        while at < whole {
             let mut unit = [0; UNIT_BYTES];
-            flash.read(half.start + end - UNIT, &mut unit)?;
-            if unit.iter().any(|byte| *byte != flash.erased()) {
-                break;
+            flash.read(half.start + at, &mut unit)?;
+            if unit.iter().all(|byte| *byte == flash.erased()) {
+                at += UNIT;
+                continue;
             }
-            end -= UNIT;
+            at += record::record_units(&unit).unwrap_or(1) as u32 * UNIT;
+            end = at.min(whole);
         }
         Ok(end)
     }
