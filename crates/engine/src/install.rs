@@ -783,11 +783,12 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// The first chunk that must be written again: the last one that starts a sector, because the sector that was being
-    /// written must be erased.
+    /// written must be erased. Never behind the last chunk: whoever resumes has something to send, and what ends the
+    /// payload is done again.
     fn resume_chunk(&self, work: &Work, written: u32) -> u32 {
         let starts_sector = |chunk: u32| self.slots.into_sector(chunk.saturating_mul(work.chunk_size)) == 0;
-        let mut chunk = written.min(work.chunks());
-        while chunk > 0 && chunk < work.chunks() && !starts_sector(chunk) {
+        let mut chunk = written.min(work.chunks().saturating_sub(1));
+        while chunk > 0 && !starts_sector(chunk) {
             chunk -= 1;
         }
         chunk
