@@ -11,14 +11,21 @@ use crate::nor::Nor;
 use codec::Reason;
 use codec::limits::Limits;
 use codec::plan::ComponentId;
+use codec::record::Upload;
 use engine::boot::{self, Board, Buffers, Outcome, Reset, Start};
 use engine::device::{Config, Device};
 use engine::flash::Flash;
+use engine::install::{Receiving, Resumed, Step};
+use engine::journal::{Progress, State};
 use engine::layout::{Area, Layout, SlotId, Slots};
 use engine::store::{Found, Store};
 
 /// Bytes of the buffer for the root file.
 const ROOT_BYTES: usize = 1536;
+/// Bytes of a chunk in the releases of these tests.
+pub const CHUNK_BYTES: usize = 1024;
+/// Bytes of the buffer that heads and chunks arrive in.
+const CHUNK_BYTES_MAX: usize = 2048;
 /// Bytes of the buffer for image bytes.
 const SCRATCH_BYTES: usize = 256;
 
@@ -31,6 +38,13 @@ pub struct Made {
     pub bytes: Vec<u8>,
     /// Its security counter.
     pub counter: u32,
+}
+
+impl Made {
+    /// Its hash TLV.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&[signed_part(&self.bytes)])
+    }
 }
 
 /// Everything about a device that does not change.
@@ -57,6 +71,8 @@ pub struct Ledger {
     pub confirmed: Option<&'static str>,
     /// The image whose confirmation has begun: from now on it may count as confirmed.
     pub confirming: Option<&'static str>,
+    /// The highest sequence number that the journal called committed.
+    pub committed: Option<u64>,
     /// Every start: image, on trial.
     pub starts: Vec<(&'static str, bool)>,
     /// The steps of the scenario that were completed.
@@ -188,7 +204,9 @@ impl Body {
             root: &mut root,
             scratch: &mut scratch,
         };
+        let before = sim.nor.clone();
         let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
+        self.judge_bootloader(&before, &sim.nor)?;
         self.judge_counter(sim)?;
         match outcome {
             Outcome::Recovery(reason) => Ok(Boot::Recovery(reason)),
@@ -225,7 +243,7 @@ impl Body {
         Ok(())
     }
 
-    /// Runs the application on the device.
+    /// Runs the application on the device, and checks what the laws say of what it may write and what its journal says.
     pub fn app<R>(
         &self,
         sim: &mut Sim,
@@ -238,8 +256,136 @@ impl Body {
             component: ComponentId::new(component).expect("one short part"),
             device: None,
         };
+        let before = sim.nor.clone();
         let mut device = Device::open(&mut sim.nor, config, &mut root).map_err(|refused| refused.to_string())?;
-        run(&mut device).map_err(|refused| refused.to_string())
+        let opened = *device.state();
+        let result = run(&mut device).map_err(|refused| refused.to_string());
+        let state = *device.state();
+        self.judge_application(&before, &sim.nor)?;
+        self.judge_journal(sim, &before, &opened)?;
+        let after = sim.nor.clone();
+        self.judge_journal(sim, &after, &state)?;
+        result
+    }
+
+    /// Pushes a whole release, in pieces, as a transport that sends again what is wanted again.
+    pub fn install(&self, sim: &mut Sim, file: &[u8], piece: usize) -> Result<Step, String> {
+        let upload = Upload {
+            sha: sha256(&[file]),
+            len: file.len() as u32,
+        };
+        let mut buffer = [0; CHUNK_BYTES_MAX];
+        let mut receipt = Ok(Step::More { offset: 0 });
+        self.app(sim, |device| {
+            let mut receiving = match Receiving::resume(device, &mut buffer) {
+                Resumed::Going(going) if *going.upload() == upload => going,
+                Resumed::Going(other) => Receiving::new(other.into_buffer(), upload),
+                Resumed::Nothing(buffer) => Receiving::new(buffer, upload),
+            };
+            receipt = push_from(&mut receiving, file, piece, device);
+            Ok(())
+        })?;
+        receipt.map_err(|refused| refused.to_string())
+    }
+
+    /// Law: the application writes the staging slot, its own records and the confirm flag, nothing else.
+    fn judge_application(&self, before: &Nor, after: &Nor) -> Result<(), String> {
+        let Layout {
+            trust,
+            boot_log,
+            sealed,
+            sealed_counter,
+            device_key,
+            entropy,
+            boot_update,
+            primary,
+            ..
+        } = self.layout;
+        let trailer = Slots::new(&self.layout, after).map_err(|reason| reason.name().to_owned())?;
+        let trailer = trailer.trailer(SlotId::Primary).start();
+        let image = Area {
+            start: primary.start,
+            len: trailer,
+        };
+        let theirs = [trust[0], trust[1], boot_log[0], boot_log[1], sealed[0], sealed[1]];
+        let others = [sealed_counter, device_key, entropy, boot_update, image];
+        self.judge_untouched("the application", before, after, theirs.iter().chain(&others))
+    }
+
+    /// Law: the bootloader writes the slots, the trust store and its log, nothing else.
+    fn judge_bootloader(&self, before: &Nor, after: &Nor) -> Result<(), String> {
+        let Layout {
+            mailbox,
+            journal,
+            head,
+            table,
+            sealed,
+            sealed_counter,
+            device_key,
+            ..
+        } = self.layout;
+        let theirs = [
+            mailbox,
+            journal[0],
+            journal[1],
+            head,
+            table,
+            sealed[0],
+            sealed[1],
+            sealed_counter,
+            device_key,
+        ];
+        self.judge_untouched("the bootloader", before, after, theirs.iter())
+    }
+
+    fn judge_untouched<'a>(
+        &self,
+        who: &str,
+        before: &Nor,
+        after: &Nor,
+        mut areas: impl Iterator<Item = &'a Area>,
+    ) -> Result<(), String> {
+        let touched = areas.find(|area| self.area(before, **area) != self.area(after, **area));
+        ensure(touched.is_none(), || format!("{who} wrote to {touched:x?}"))
+    }
+
+    /// Law L7: a record claims only what is so, and a committed release is never forgotten.
+    fn judge_journal(&self, sim: &mut Sim, nor: &Nor, state: &State) -> Result<(), String> {
+        let committed = state
+            .committed
+            .iter()
+            .flatten()
+            .map(|committed| committed.release.sequence)
+            .max();
+        let seen = sim.ledger().committed;
+        ensure(committed >= seen, || {
+            format!("committed was {seen:?} and is {committed:?}")
+        })?;
+        if committed > seen {
+            sim.note(|ledger| ledger.committed = committed);
+        }
+        let staging = &nor.cells()[self.staging_address() as usize..];
+        match state.pending.map(|pending| pending.progress) {
+            Some(Progress::Staged {
+                image,
+                requested: false,
+                ..
+            }) => {
+                let made = self.images.iter().find(|made| made.digest() == image);
+                ensure(made.is_some_and(|made| staging.starts_with(&made.bytes)), || {
+                    "the journal says staged, the slot does not".into()
+                })
+            }
+            // The last chunk may be under way again: whoever resumes sends it once more.
+            Some(Progress::Payload { chunks, .. }) if chunks > 1 => {
+                let len = (chunks as usize - 1) * CHUNK_BYTES;
+                let holds = |made: &Made| staging.starts_with(&made.bytes[..len.min(made.bytes.len())]);
+                ensure(self.images.iter().any(holds), || {
+                    format!("the journal says {chunks} chunks, the slot does not")
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Laws: only what the authority made starts, byte for byte, not below the counter; and without trial only what was
@@ -249,7 +395,7 @@ impl Body {
             return Err("an image starts that nobody made".into());
         };
         let name = image.name;
-        let digest = sha256(&[signed_part(&image.bytes)]);
+        let digest = image.digest();
         ensure(*start.image.digest() == digest, || {
             format!("{name} starts under another digest")
         })?;
@@ -317,6 +463,23 @@ fn signed_part(image: &[u8]) -> &[u8] {
     let u16_at = |at: usize| usize::from(u16::from_le_bytes([image[at], image[at + 1]]));
     let payload = u32::from_le_bytes([image[12], image[13], image[14], image[15]]) as usize;
     &image[..u16_at(8) + payload + u16_at(10)]
+}
+
+/// Sends the file from where it is wanted until it is taken or refused.
+fn push_from(
+    receiving: &mut Receiving<'_>,
+    file: &[u8],
+    piece: usize,
+    device: &mut Device<'_, &mut Nor>,
+) -> Result<Step, codec::Refused> {
+    let mut at = receiving.offset() as usize;
+    loop {
+        let end = file.len().min(at + piece);
+        match receiving.push(&file[at..end], device)? {
+            Step::More { offset } if end < file.len() || (offset as usize) < end => at = offset as usize,
+            step => return Ok(step),
+        }
+    }
 }
 
 /// The claim, or what is wrong.

@@ -67,8 +67,8 @@ impl Shape {
         let layout = Layout {
             trust: [plan.area(2, 1024), plan.area(2, 1024)],
             mailbox: plan.area(1, 2048),
-            boot_log: [plan.area(1, 512), plan.area(1, 512)],
-            journal: [plan.area(1, 2048), plan.area(1, 2048)],
+            boot_log: [plan.area(1, 128), plan.area(1, 128)],
+            journal: [plan.area(1, 768), plan.area(1, 768)],
             head: plan.area(2, 1024),
             table: plan.area(1, 1024),
             sealed: [plan.area(1, 256), plan.area(1, 256)],
