@@ -59,17 +59,17 @@ impl Bench {
 
     /// Instructions and stack of a start of the confirmed image.
     pub(super) fn start(&self, programs: &Programs) -> Result<Cost> {
-        self.measure(programs, &self.confirmed()?)
+        self.measure(programs, &self.confirmed(programs)?)
     }
 
     /// Instructions and stack of a start that first swaps in a new image.
     pub(super) fn upgrade(&self, programs: &Programs) -> Result<Cost> {
-        self.measure(programs, &self.staged()?)
+        self.measure(programs, &self.staged(programs)?)
     }
 
     /// How often the power of a swapping board can be cut in a minute, the restart that recovers included.
     pub(super) fn cuts_per_minute(&self, programs: &Programs, span: Duration) -> Result<u64> {
-        let staged = self.staged()?;
+        let staged = self.staged(programs)?;
         let flash = self.flash_file();
         let mut chance = Chance::new(7);
         let started = Instant::now();
@@ -107,29 +107,39 @@ impl Bench {
     }
 
     /// Root stored, one confirmed image.
-    fn confirmed(&self) -> Result<Nor> {
+    fn confirmed(&self, programs: &Programs) -> Result<Nor> {
         let mut nor = Nor::new(self.geometry.clone());
         Store::provision(&mut nor, &self.layout, &self.authority.trust_root.build())
             .map_err(|reason| anyhow::anyhow!("the store refuses the root: {reason:?}"))?;
-        nor.program(self.layout.primary.start, &self.image(1));
+        nor.program(self.layout.primary.start, &self.image(programs, 1)?);
         Ok(nor)
     }
 
     /// The same, and another image that waits for its trial.
-    fn staged(&self) -> Result<Nor> {
-        let mut nor = self.confirmed()?;
+    fn staged(&self, programs: &Programs) -> Result<Nor> {
+        let mut nor = self.confirmed(programs)?;
         let failed = |reason| anyhow::anyhow!("the flash cannot be prepared: {reason:?}");
         let slots = Slots::new(&self.layout, &nor).map_err(failed)?;
-        nor.program(self.layout.secondary.start + slots.staging_offset(), &self.image(2));
+        nor.program(
+            self.layout.secondary.start + slots.staging_offset(),
+            &self.image(programs, 2)?,
+        );
         swap::write_request(&mut nor, &slots, SwapType::Test).map_err(failed)?;
         Ok(nor)
     }
 
-    fn image(&self, number: u32) -> Vec<u8> {
+    /// An image of [`PROGRAM_BYTES`]: the application, and bytes that nothing compresses.
+    fn image(&self, programs: &Programs, number: u32) -> Result<Vec<u8>> {
         let signers = std::slice::from_ref(&self.authority.image);
         let mut image = Image::new(number.into(), PROGRAM_BYTES, &self.identity, number, signers);
         image.header_len = self.header_bytes;
-        image.build()
+        let application = programs.firmware()?.bytes;
+        let start = image
+            .payload
+            .get_mut(..application.len())
+            .context("the application is too large to be measured")?;
+        start.copy_from_slice(&application);
+        Ok(image.build())
     }
 
     fn flash_file(&self) -> PathBuf {

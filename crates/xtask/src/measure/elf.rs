@@ -2,6 +2,7 @@
 //! What is loaded where is read by [`sim::elf`].
 
 use anyhow::{Context, Result, bail};
+use std::ops::Range;
 
 const MAGIC_32_LITTLE: &[u8] = b"\x7fELF\x01\x01\x01";
 const SECTION_SYMBOLS: u32 = 2;
@@ -72,13 +73,10 @@ impl<'a> Elf<'a> {
         Ok(())
     }
 
-    /// Bytes of RAM that variables take, at addresses from `ram_start` up.
-    pub(crate) fn static_ram_bytes(&self, ram_start: u32) -> u32 {
-        self.sections
-            .iter()
-            .filter(|section| section.address >= ram_start)
-            .map(|section| section.bytes)
-            .sum()
+    /// Bytes of RAM that variables take: sections that start in this range of addresses.
+    pub(crate) fn static_ram_bytes(&self, ram: Range<u32>) -> u32 {
+        let in_ram = self.sections.iter().filter(|section| ram.contains(&section.address));
+        in_ram.map(|section| section.bytes).sum()
     }
 
     /// Functions that panic and that the program can reach: the linker drops what nothing calls.
@@ -165,7 +163,8 @@ mod tests {
     fn sizes_are_those_of_the_headers() {
         let file = elf_file(SECTIONS);
         let elf = Elf::parse(&file).unwrap();
-        assert_eq!(elf.static_ram_bytes(0x2000_0000), 48);
+        assert_eq!(elf.static_ram_bytes(0x2000_0000..0x2000_1000), 48);
+        assert_eq!(elf.static_ram_bytes(0x2000_0000..0x2000_0100), 8);
         let names: Vec<&str> = elf.sections.iter().map(|section| section.name.as_str()).collect();
         assert_eq!(names, [".text", ".data", ".bss"]);
     }
