@@ -628,7 +628,7 @@ impl Sink for Buffer<'_> {
         let free = self.room.get_mut(self.used..).unwrap_or(&mut []);
         match free.get_mut(..bytes.len()) {
             Some(place) if !self.full => {
-                place.copy_from_slice(bytes);
+                place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
                 self.used += bytes.len();
             }
             _ => self.full = true,

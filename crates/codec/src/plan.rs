@@ -91,7 +91,8 @@ impl Version {
             parts: [0; VERSION_PARTS_MAX],
             len: parts.len() as u8,
         };
-        version.parts.get_mut(..parts.len())?.copy_from_slice(parts);
+        let room = version.parts.get_mut(..parts.len())?;
+        room.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
         (!parts.is_empty()).then_some(version)
     }
 
@@ -383,7 +384,8 @@ impl<'a> Variants<'a> {
             items: [Self::NONE; VARIANTS_MAX],
             len: variants.len() as u8,
         };
-        list.items.get_mut(..variants.len())?.copy_from_slice(variants);
+        let room = list.items.get_mut(..variants.len())?;
+        room.iter_mut().zip(variants).for_each(|(to, from)| *to = *from);
         Some(list)
     }
 

@@ -717,10 +717,9 @@ impl<'a> RootMembers<'a> {
         const INVALID: Reason = Reason::RootInvalid;
         self.spec.ok_or(INVALID)?;
         let roles = self.roles.ok_or(INVALID)?;
-        if let Some(image_roles) = self.image_roles {
-            if !image_roles.contains(Role::Image) || !image_roles.is_within(roles.defined()) {
-                return Err(INVALID.into());
-            }
+        let image_roles_fit = |set: RoleSet| set.contains(Role::Image) && set.is_within(roles.defined());
+        if !self.image_roles.is_none_or(image_roles_fit) {
+            return Err(INVALID.into());
         }
         Ok(Root {
             version: self.version.ok_or(INVALID)?,

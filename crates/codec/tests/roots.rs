@@ -246,7 +246,8 @@ fn a_root_with_every_member_is_read_as_it_was_written() {
 fn every_content_rule_has_its_number() {
     let good = Spec::good();
     assert_eq!(good.number(), 0);
-    let cases: Vec<(&str, u16, Box<dyn Fn(&mut Spec)>)> = vec![
+    type Case = (&'static str, u16, Box<dyn Fn(&mut Spec)>);
+    let cases: Vec<Case> = vec![
         ("version 0", 801, Box::new(|s| s.version = 0)),
         ("no role 1", 801, Box::new(|s| drop(s.roles.remove(0)))),
         ("no role 2", 801, Box::new(|s| drop(s.roles.remove(1)))),

@@ -25,7 +25,8 @@ impl Name {
             return None;
         }
         let mut bytes = [0; NAME_BYTES_MAX];
-        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        let room = bytes.get_mut(..name.len())?;
+        room.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         Some(Name {
             bytes,
             len: name.len() as u8,

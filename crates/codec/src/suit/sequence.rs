@@ -342,11 +342,8 @@ fn embedded<'a, T>(
 
 /// A text that is judged by its length header first.
 pub(super) fn bounded_text<'a>(reader: &mut Reader<'a>, max: u32, name: &'static str) -> Result<&'a str, Refused> {
-    if let Some(head) = crate::cbor::Head::read(reader.rest())? {
-        if head.kind == Kind::Text {
-            limits::at_most(head.argument, max.into(), name)?;
-        }
-    }
+    let text = crate::cbor::Head::read(reader.rest())?.filter(|head| head.kind == Kind::Text);
+    limits::at_most(text.map_or(0, |head| head.argument), max.into(), name)?;
     reader.text()
 }
 
