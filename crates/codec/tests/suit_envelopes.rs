@@ -94,6 +94,31 @@ fn members_arrive_in_pieces_of_any_size() {
 }
 
 #[test]
+fn members_are_read_as_they_were_written() {
+    use encode::{Member, write_member_header};
+    let parts = [
+        (Member::Text, "text 3"),
+        (Member::KeyPackages, "keys 3"),
+        (Member::ChunkTable(0), "table 0 3"),
+        (Member::ChunkTable(15), "table 15 3"),
+        (Member::Payload("#aaaa"), "#aaaa 3"),
+        (
+            Member::Payload("#payload-with-31-characters.bin"),
+            "#payload-with-31-characters.bin 3",
+        ),
+    ];
+    let bytes = encoded(|w| {
+        for (member, _) in parts {
+            write_member_header(w, member, 3);
+            w.raw(b"abc");
+        }
+    });
+    let found = members(&bytes, 2 + parts.len() as u64, 5);
+    let expected = parts.map(|(_, name)| (name.to_string(), b"abc".to_vec()));
+    assert_eq!(found.as_deref(), Ok(&expected[..]));
+}
+
+#[test]
 fn what_follows_a_head_is_refused_when_cut_or_lengthened() {
     for name in EXAMPLES {
         let bytes = file(name);

@@ -11,7 +11,7 @@ use super::manifest::{
 };
 use super::sequence::{POLICY, command, parameter};
 use super::{encryption, write_digest};
-use crate::cbor::Writer;
+use crate::cbor::{Kind, Writer};
 use crate::plan::{
     Comparison, ComponentId, Content, Digest, Plan, Source, Stage, Step, Target, Variant, Version, VersionRule,
 };
@@ -347,4 +347,32 @@ fn write_delta(writer: &mut Writer<'_>, target: &Target<'_>, index: u64, base_in
         .int(command::APPLY_DELTA)
         .embedded(|w| args.encode(w));
     check(writer, command::IMAGE);
+}
+
+/// A member that follows the head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Member<'a> {
+    /// The severed text.
+    Text,
+    /// The key packages, `#k`.
+    KeyPackages,
+    /// The chunk hashes of the source with this ordinal, `#c0` to `#cf`.
+    ChunkTable(u8),
+    /// A payload, by its name with `#`.
+    Payload(&'a str),
+}
+
+/// Writes a member's key and the header of its value; exactly `length` bytes are to follow. Members stand in the order
+/// of [`Member`], chunk tables by ordinal, payloads by length of their names, then bytewise.
+pub fn write_member_header(writer: &mut Writer<'_>, member: Member<'_>, length: u64) {
+    match member {
+        Member::Text => writer.int(KEY_TEXT),
+        Member::KeyPackages => writer.text("#k"),
+        Member::ChunkTable(ordinal) => {
+            let digit = *b"0123456789abcdef".get(usize::from(ordinal)).unwrap_or(&b'f');
+            writer.head(Kind::Text, 3).raw(&[b'#', b'c', digit])
+        }
+        Member::Payload(name) => writer.text(name),
+    };
+    writer.head(Kind::Bytes, length);
 }
