@@ -498,10 +498,10 @@ fn look(session: &mut Session, line: &Line) -> Option<(DeviceInfo, Vec<SlotImage
     match asked {
         Ok(device) => images(session).ok().map(|images| (device, images)),
         Err(error) => {
-            if error.is(Code::PortLost) {
-                if let Ok(again) = line.open() {
-                    *session = again;
-                }
+            if error.is(Code::PortLost)
+                && let Ok(again) = line.open()
+            {
+                *session = again;
             }
             None
         }

@@ -406,7 +406,7 @@ impl Checked<'_> {
     }
 
     fn version(&self, field: &str, text: &str) -> Result<Version> {
-        let parts: Option<Vec<u64>> = text.split('.').map(|part| number(part)).collect();
+        let parts: Option<Vec<u64>> = text.split('.').map(number).collect();
         parts
             .filter(|parts| parts.len() <= 5)
             .and_then(|parts| Version::new(&parts))

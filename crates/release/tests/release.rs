@@ -381,3 +381,30 @@ fn inspection_names_every_field_of_a_release() {
             .is(Code::NotAnAmpouleFile)
     );
 }
+
+/// Files of other makers (vectors/suit): inspection names their fields, devices refuse them all.
+#[test]
+fn other_peoples_suit_files_are_explained() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/suit");
+    let mut explained = 0;
+    for folder in ["manifest-spec", "libcsuit", "fw-encryption"] {
+        for file in std::fs::read_dir(vectors.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "suit") {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let tree = serde_json::to_value(release::inspect::explain(&bytes).unwrap()).unwrap();
+            assert_eq!(tree["kind"], "SUIT envelope", "{}", path.display());
+            assert!(
+                tree["manifest"]["sequence number"].is_u64(),
+                "{}: {tree}",
+                path.display()
+            );
+            assert!(tree["manifest"]["common"].is_object(), "{}", path.display());
+            assert!(Envelope::parse(bytes).is_err(), "{}", path.display());
+            explained += 1;
+        }
+    }
+    assert!(explained >= 30, "only {explained} files");
+}

@@ -40,7 +40,7 @@ fn image(bytes: &[u8], header: &ImageHeader) -> Tree {
 
 fn header_fields(bytes: &[u8], header: &ImageHeader) -> Tree {
     let version = header.version;
-    let strict = bytes.first_chunk::<HEADER_BYTES>().map(|head| ImageHeader::parse(head));
+    let strict = bytes.first_chunk::<HEADER_BYTES>().map(ImageHeader::parse);
     let tree = Tree::fields()
         .with(
             "version",

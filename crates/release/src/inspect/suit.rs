@@ -136,7 +136,7 @@ fn manifest(value: &Value, depth: usize) -> Tree {
             5 => component_id,
             6 => |value, depth| embedded(value, depth, version),
             7..=9 | 15 | 16 | 18 | 20 | 24 => |value, depth| embedded(value, depth, sequence),
-            23 => |value, depth| embedded(value, depth, |value, depth| text_or_digest(value, depth)),
+            23 => |value, depth| embedded(value, depth, text_or_digest),
             1 | 2 | 4 => any,
             _ => return None,
         };
@@ -166,10 +166,11 @@ fn sequence(value: &Value, depth: usize) -> Tree {
     let Some(items) = value.as_array() else {
         return any(value, depth);
     };
-    if let [algorithm, Value::Bytes(hash)] = items.as_slice() {
-        if hash.len() >= 32 && number(algorithm).is_some_and(|number| number < 0) {
-            return Tree::fields().with("severed", digest(value, depth));
-        }
+    if let [algorithm, Value::Bytes(hash)] = items.as_slice()
+        && hash.len() >= 32
+        && number(algorithm).is_some_and(|number| number < 0)
+    {
+        return Tree::fields().with("severed", digest(value, depth));
     }
     let commands = items.chunks(2).map(|pair| match pair {
         [command, argument] => one_command(command, argument, depth),
@@ -400,8 +401,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
     rest.is_empty().then_some(value)
 }
 
-/// A value as it stands.
-pub(crate) fn any(value: &Value, depth: usize) -> Tree {
+/// A value as it stands, in the form that other explanations have.
+pub(crate) fn any(value: &Value, _: usize) -> Tree {
+    as_it_stands(value)
+}
+
+fn as_it_stands(value: &Value) -> Tree {
     match value {
         Value::Integer(_) => match number(value).map(u64::try_from) {
             Some(Ok(number)) => Tree::Number(number),
@@ -410,11 +415,11 @@ pub(crate) fn any(value: &Value, depth: usize) -> Tree {
         Value::Bytes(bytes) => Tree::from(bytes.as_slice()),
         Value::Text(text) => Tree::from(text.as_str()),
         Value::Bool(flag) => Tree::from(*flag),
-        Value::Array(items) => Tree::List(items.iter().map(|item| any(item, depth)).collect()),
+        Value::Array(items) => Tree::List(items.iter().map(as_it_stands).collect()),
         Value::Map(entries) => entries.iter().fold(Tree::fields(), |tree, (key, content)| {
-            tree.with(&plain(key), any(content, depth))
+            tree.with(&plain(key), as_it_stands(content))
         }),
-        Value::Tag(tag, inner) => Tree::fields().with(&format!("tag {tag}"), any(inner, depth)),
+        Value::Tag(tag, inner) => Tree::fields().with(&format!("tag {tag}"), as_it_stands(inner)),
         _ => Tree::Text(plain(value)),
     }
 }
