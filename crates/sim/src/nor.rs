@@ -134,6 +134,7 @@ pub struct Nor {
     fault: Option<(u64, Fault)>,
     stats: Stats,
     trace: Option<Vec<Operation>>,
+    tolerant: bool,
 }
 
 impl Nor {
@@ -149,6 +150,7 @@ impl Nor {
             fault: None,
             stats: Stats::default(),
             trace: None,
+            tolerant: false,
         }
     }
 
@@ -190,6 +192,12 @@ impl Nor {
         self.spent[units].fill(true);
     }
 
+    /// From now on a second write to a unit does what it does on most parts, instead of panicking: it can only take bits
+    /// further from the erased value. For flash that somebody else has written to.
+    pub fn tolerate_second_writes(&mut self) {
+        self.tolerant = true;
+    }
+
     /// Lets this happen to the operation with this number (see [`Nor::operations`]).
     pub fn plan(&mut self, operation: u64, fault: Fault) {
         self.fault = Some((operation, fault));
@@ -222,6 +230,7 @@ impl Nor {
         self.spent.clone_from(&other.spent);
         self.geometry.clone_from(&other.geometry);
         self.operations = other.operations;
+        self.tolerant = other.tolerant;
         self.trace = None;
         self.power_on();
     }
@@ -353,7 +362,7 @@ impl Nor {
             "rule broken: write of {start:#x}..{end:#x} is not in whole units of {unit}"
         );
         let units = self.geometry.units(address, bytes.len());
-        let spent = units.clone().find(|&u| self.spent[u]);
+        let spent = units.clone().find(|&u| self.spent[u] && !self.tolerant);
         assert!(
             spent.is_none(),
             "rule broken: second write to the unit at {:#x} without an erase (write of {start:#x}..{end:#x})",
@@ -364,7 +373,13 @@ impl Nor {
     fn put(&mut self, address: u32, bytes: &[u8]) {
         let units = self.geometry.units(address, bytes.len());
         self.spent[units].fill(true);
-        self.cells[address as usize..][..bytes.len()].copy_from_slice(bytes);
+        for (cell, byte) in self.cells[address as usize..].iter_mut().zip(bytes) {
+            *cell = if self.geometry.erased == 0xff {
+                *cell & byte
+            } else {
+                *cell | byte
+            };
+        }
     }
 
     fn clear(&mut self, sector: Sector) {

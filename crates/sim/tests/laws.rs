@@ -1,0 +1,258 @@
+//! The laws of starting, with an attacker who can write the flash and with flash that decays: no unauthorised image ever
+//! starts, counters never fall, and within three resets something authorised runs or recovery answers.
+
+use ampoule_sim::body::{Body, Boot, Made, Sim};
+use ampoule_sim::chance::Chance;
+use ampoule_sim::device::{Shape, shapes};
+use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme};
+use codec::Reason;
+use codec::mcuboot::trailer::SwapType;
+use engine::boot::Reset;
+use engine::flash::Flash;
+use engine::layout::Slots;
+use engine::swap;
+
+struct Desk {
+    body: Body,
+    old: Made,
+    new: Made,
+    start: Sim,
+}
+
+impl Desk {
+    fn new(shape: Shape, scheme: Scheme) -> Desk {
+        let mut body = Body::new(shape, Authority::new(scheme));
+        let old = body.make("old", 2000, 2);
+        let new = body.make("new", 1700, 3);
+        let mut start = body.factory(&old);
+        body.boot_to(&mut start, Reset::Power, "old", false).unwrap();
+        Desk { body, old, new, start }
+    }
+
+    /// Puts these bytes where an update belongs and asks for them, as whoever can write the flash could.
+    fn force(&self, sim: &mut Sim, bytes: &[u8], kind: SwapType) {
+        self.body.stage(&mut sim.nor, bytes);
+        let slots = Slots::new(&self.body.layout, &sim.nor).unwrap();
+        swap::write_request(&mut sim.nor, &slots, kind).unwrap();
+    }
+
+    /// Forced upon the device, it is not taken, and the old image goes on with nothing lost.
+    fn not_taken(&self, bytes: &[u8], why: &str) {
+        for kind in [SwapType::Test, SwapType::Permanent] {
+            let mut sim = self.start.clone();
+            self.force(&mut sim, bytes, kind);
+            let primary = self.body.area(&sim.nor, self.body.layout.primary).to_vec();
+            self.body.boot_to(&mut sim, Reset::Power, "old", false).expect(why);
+            assert_eq!(self.body.area(&sim.nor, self.body.layout.primary), primary, "{why}");
+            self.body.boot_steady(&mut sim, "old").expect(why);
+        }
+    }
+}
+
+#[test]
+fn what_is_forced_into_the_slot_is_judged() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::P256);
+    let with = |change: &dyn Fn(&mut Image)| {
+        let signers = std::slice::from_ref(&desk.body.authority.image);
+        let mut image = Image::new(5, 1000, &Identity::DEMO, 3, signers);
+        change(&mut image);
+        image.build()
+    };
+    desk.not_taken(&with(&|image| image.signers.clear()), "no signature");
+    desk.not_taken(
+        &with(&|image| image.signers = vec![Key::new(Scheme::P256, "stranger")]),
+        "a stranger's signature",
+    );
+    desk.not_taken(
+        &with(&|image| image.signers = vec![desk.body.authority.release.clone()]),
+        "the release key",
+    );
+    desk.not_taken(&with(&|image| image.protected[0].1[0] = 1), "a lower counter");
+    desk.not_taken(&with(&|image| image.protected[2].1[0] ^= 1), "another class");
+    desk.not_taken(&with(&|image| image.protected.clear()), "nothing protected");
+    desk.not_taken(&[], "nothing at all");
+    let mut bytes = desk.new.bytes.clone();
+    for at in (0..bytes.len()).step_by(16) {
+        bytes[at] ^= 1;
+        desk.not_taken(&bytes, &format!("byte {at}"));
+        bytes[at] ^= 1;
+    }
+    let mut sim = desk.start.clone();
+    desk.force(&mut sim, &bytes, SwapType::Test);
+    desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+}
+
+/// A damaged primary never starts; recovery answers and says so, again and again.
+#[test]
+fn a_damaged_primary_never_starts() {
+    let desk = Desk::new(Shape::small(8, 0x00, false), Scheme::TestOnlyHash);
+    for at in 0..desk.old.bytes.len() as u32 {
+        let mut sim = desk.start.clone();
+        sim.nor.corrupt(desk.body.layout.primary.start + at, 1 << (at % 8));
+        for reset in [Reset::Power, Reset::Watchdog, Reset::Power] {
+            let boot = desk.body.boot(&mut sim, reset).unwrap();
+            assert_eq!(boot, Boot::Recovery(Reason::NoBootableImage), "byte {at}");
+        }
+    }
+}
+
+/// A trial image that decays is taken back; a fallback that decays leaves the trial image, which was authorised too.
+#[test]
+fn decay_during_a_trial() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::TestOnlyHash);
+    let mut trial = desk.start.clone();
+    desk.force(&mut trial, &desk.new.bytes, SwapType::Test);
+    desk.body.boot_to(&mut trial, Reset::Power, "new", true).unwrap();
+    let (primary, secondary) = (desk.body.layout.primary.start, desk.body.layout.secondary.start);
+    for at in (0..desk.new.bytes.len() as u32).step_by(7) {
+        let mut sim = trial.clone();
+        sim.nor.corrupt(primary + at, 0x40);
+        desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+        desk.body.boot_steady(&mut sim, "old").unwrap();
+        let mut sim = trial.clone();
+        sim.nor.corrupt(secondary + at, 0x40);
+        for _ in 0..3 {
+            desk.body.boot_to(&mut sim, Reset::Watchdog, "new", true).unwrap();
+        }
+        sim.nor.corrupt(primary + at, 0x40);
+        let both = desk.body.boot(&mut sim, Reset::Power).unwrap();
+        assert_eq!(both, Boot::Recovery(Reason::NoBootableImage), "both decayed at {at}");
+    }
+}
+
+/// Random bytes over trailers, store, logs and journal: whatever they say, nothing unauthorised starts, and the device
+/// starts something or answers.
+#[test]
+fn garbage_anywhere_starts_nothing_unauthorised() {
+    let soak = std::env::var_os("AMPOULE_SOAK").is_some();
+    let rounds = if soak { 20_000 } else { 400 };
+    let mut outcomes = std::collections::BTreeMap::new();
+    for shape in shapes(Shape::small) {
+        let desk = Desk::new(shape, Scheme::TestOnlyHash);
+        let mut trial = desk.start.clone();
+        desk.force(&mut trial, &desk.new.bytes, SwapType::Test);
+        let asked = trial.clone();
+        desk.body.boot_to(&mut trial, Reset::Power, "new", true).unwrap();
+        for round in 0..rounds {
+            let mut chance = Chance::new(Chance::mix(
+                u64::from(shape.write_size) << 8 | u64::from(shape.erased),
+                round,
+            ));
+            let mut sim = [&desk.start, &asked, &trial][chance.below(3) as usize].clone();
+            spoil(&desk.body, &mut sim, &mut chance);
+            sim.nor.tolerate_second_writes();
+            for _ in 0..3 {
+                // Whoever writes the flash can also set a confirm flag, but only of an image that may start.
+                sim.note(|ledger| (ledger.confirmed, ledger.confirming) = (Some("old"), Some("new")));
+                let boot = desk.body.boot_unstored(&mut sim, Reset::Power).unwrap();
+                let name = match boot {
+                    Boot::Runs(name, trial) => format!("{name}, trial {trial}"),
+                    Boot::Recovery(reason) => reason.name().to_owned(),
+                };
+                *outcomes.entry(name).or_insert(0u32) += 1;
+            }
+        }
+    }
+    println!("{outcomes:?}");
+}
+
+/// Overwrites up to 24 places: flags, magics and sizes of trailers with plausible values, anything else with noise.
+fn spoil(body: &Body, sim: &mut Sim, chance: &mut Chance) {
+    let slots = Slots::new(&body.layout, &sim.nor).unwrap();
+    for _ in 0..=chance.below(24) {
+        let area = match chance.below(6) {
+            0 => body.layout.trust[chance.below(2) as usize],
+            1 => body.layout.boot_log[chance.below(2) as usize],
+            2 => body.layout.journal[chance.below(2) as usize],
+            _ => {
+                let slot =
+                    [engine::layout::SlotId::Primary, engine::layout::SlotId::Secondary][chance.below(2) as usize];
+                let (area, trailer) = (slots.area(slot), slots.trailer(slot));
+                let places = [
+                    trailer.image_ok_at(),
+                    trailer.copy_done_at(),
+                    trailer.swap_info_at(),
+                    trailer.swap_size_at(),
+                    trailer.magic_at(),
+                    trailer.status_at(chance.below(12) as u32),
+                ];
+                let at = area.start + places[chance.below(6) as usize];
+                let now = sim.nor.cells()[at as usize];
+                let wanted = [0x00, 0x01, 0x02, 0x03, 0x04, 0xff, chance.byte()][chance.below(7) as usize];
+                sim.nor.corrupt(at, now ^ wanted);
+                continue;
+            }
+        };
+        sim.nor
+            .corrupt(area.start + chance.below(area.len.into()) as u32, chance.byte());
+    }
+}
+
+/// The counter rises when the image is confirmed, at the next boot, and never falls: not by a revert, not by an older
+/// image, not when the copy of the store that counts is lost.
+#[test]
+fn the_counter_rises_only_by_confirmation() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::TestOnlyHash);
+    let counter = |sim: &mut Sim| desk.body.counter(&mut sim.nor);
+    let mut sim = desk.start.clone();
+    assert_eq!(counter(&mut sim), Some(2));
+    desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+    desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+    assert_eq!(counter(&mut sim), Some(2), "a trial raises nothing");
+    desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+    assert_eq!(counter(&mut sim), Some(2));
+    desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+    desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+    desk.body.confirm(&mut sim, "new").unwrap();
+    assert_eq!(counter(&mut sim), Some(2), "the bootloader raises it, at the next boot");
+    desk.body.boot_to(&mut sim, Reset::Power, "new", false).unwrap();
+    assert_eq!(counter(&mut sim), Some(3));
+    // The old image is whole and well signed, and its time is over.
+    for kind in [SwapType::Test, SwapType::Permanent] {
+        desk.force(&mut sim, &desk.old.bytes, kind);
+        desk.body.boot_to(&mut sim, Reset::Power, "new", false).unwrap();
+    }
+    assert_eq!(counter(&mut sim), Some(3));
+}
+
+/// One lost copy of the store is made whole at the next boot.
+#[test]
+fn a_lost_copy_of_the_store_is_healed() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::TestOnlyHash);
+    let trust = desk.body.layout.trust;
+    for _ in 0..2 {
+        let mut sim = desk.start.clone();
+        for (lost, other) in [(trust[0], trust[1]), (trust[1], trust[0])] {
+            for at in [0, 40, 130, 400] {
+                let before = desk.body.counter(&mut sim.nor);
+                sim.nor.corrupt(lost.start + at, 0x11);
+                desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+                let root = desk.body.authority.trust_root.build();
+                for copy in [lost, other] {
+                    assert_eq!(sim.nor.cells()[copy.start as usize + 128..][..root.len()], root);
+                }
+                assert!(desk.body.counter(&mut sim.nor) >= before);
+                desk.body.boot_steady(&mut sim, "old").unwrap();
+            }
+        }
+    }
+}
+
+/// A device without root or image answers, and one with an image but no root starts nothing.
+#[test]
+fn without_root_or_image_recovery_answers() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::TestOnlyHash);
+    let mut empty = Sim::new(desk.body.provisioned(), Default::default());
+    assert_eq!(
+        desk.body.boot(&mut empty, Reset::Power),
+        Ok(Boot::Recovery(Reason::NoBootableImage))
+    );
+    let (mut nor, layout) = desk.body.shape.blank();
+    nor.program(layout.primary.start, &desk.old.bytes);
+    assert_eq!(nor.erased(), 0xff);
+    let mut blank = Sim::new(nor, Default::default());
+    assert_eq!(
+        desk.body.boot_unstored(&mut blank, Reset::Power),
+        Ok(Boot::Recovery(Reason::NoRoot))
+    );
+}
