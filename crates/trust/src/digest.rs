@@ -5,19 +5,30 @@
 //! constant-time comparison; there is none in this crate.
 
 use codec::cbor::Sink;
-use sha2::Digest;
 
 /// Bytes of a SHA-256 digest.
 pub const SHA256_BYTES: usize = 32;
 
+/// Without an operating system, small code counts; everywhere else, the processor's own SHA instructions do.
+#[cfg(target_os = "none")]
+use crate::sha256::Sha256 as Implementation;
+#[cfg(not(target_os = "none"))]
+use hosted::Sha256 as Implementation;
+
 /// A running SHA-256.
-#[derive(Clone, Default)]
-pub struct Sha256(sha2::Sha256);
+#[derive(Clone)]
+pub struct Sha256(Implementation);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Sha256 {
     /// The hash of nothing yet.
     pub fn new() -> Self {
-        Self::default()
+        Self(Implementation::new())
     }
 
     /// Hashes further bytes.
@@ -27,7 +38,7 @@ impl Sha256 {
 
     /// The digest of everything hashed.
     pub fn finish(self) -> [u8; SHA256_BYTES] {
-        self.0.finalize().into()
+        self.0.finish()
     }
 
     /// The digest of these bytes.
@@ -48,6 +59,28 @@ impl Sha256 {
 impl Sink for Sha256 {
     fn put(&mut self, bytes: &[u8]) {
         self.update(bytes);
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod hosted {
+    use sha2::Digest;
+
+    #[derive(Clone)]
+    pub(super) struct Sha256(sha2::Sha256);
+
+    impl Sha256 {
+        pub(super) fn new() -> Self {
+            Self(sha2::Sha256::new())
+        }
+
+        pub(super) fn update(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        pub(super) fn finish(self) -> [u8; super::SHA256_BYTES] {
+            self.0.finalize().into()
+        }
     }
 }
 

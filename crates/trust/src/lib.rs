@@ -19,6 +19,8 @@ pub mod image;
 pub mod key;
 pub mod root;
 mod scan;
+#[cfg(any(test, target_os = "none"))]
+mod sha256;
 
 pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
 pub use alg::{Algorithms, BadSignature, PORTABLE, SignatureAlgorithm, Verifier, WeakKey, raw_key};
