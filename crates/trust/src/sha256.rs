@@ -4,8 +4,6 @@
 //! may have, for a few percent of speed; its compact form is half again as slow, and hashing is nine tenths of a boot.
 //! Everything else (signatures, curves) stays with libraries. The tests hold this code to the library on any input.
 
-use core::array;
-
 /// Bytes of a block.
 const BLOCK_BYTES: usize = 64;
 
@@ -118,39 +116,35 @@ impl Sha256 {
 
 /// Section 6.2.2 for one block.
 fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_BYTES]) {
-    let (words, _) = block.as_chunks::<4>();
-    let mut schedule: [u32; 16] = array::from_fn(|at| words.get(at).map_or(0, |word| u32::from_be_bytes(*word)));
+    let schedule = schedule(block);
     let mut working = *state;
-    for (group, k) in K.iter().enumerate() {
-        // Groups take the two halves of the schedule in turn; from the third on, the half is made anew first.
-        let half = (group & 1) * 8;
-        if group >= 2 {
-            extend(&mut schedule, half);
-        }
-        let w: [u32; 8] = array::from_fn(|at| schedule[(half + at) & 15].wrapping_add(k[at & 7]));
-        eight_rounds(&mut working, &w);
+    for (w, k) in schedule.as_chunks::<8>().0.iter().zip(&K) {
+        eight_rounds(&mut working, w, k);
     }
     for (sum, word) in state.iter_mut().zip(working) {
         *sum = sum.wrapping_add(word);
     }
 }
 
-/// The next eight words of the message schedule, over the oldest eight.
-fn extend(w: &mut [u32; 16], half: usize) {
-    for at in half..half + 8 {
-        let (w15, w2) = (w[(at + 1) & 15], w[(at + 14) & 15]);
+/// The message schedule: the block's 16 words, and 48 made of them.
+#[inline(always)]
+fn schedule(block: &[u8; BLOCK_BYTES]) -> [u32; 64] {
+    let mut w = [0; 64];
+    for (word, bytes) in w.iter_mut().zip(block.as_chunks().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    for at in 16..64 {
+        let (w15, w2) = (w[at - 15], w[at - 2]);
         let s0 = w15.rotate_right(7) ^ w15.rotate_right(18) ^ (w15 >> 3);
         let s1 = w2.rotate_right(17) ^ w2.rotate_right(19) ^ (w2 >> 10);
-        w[at & 15] = w[at & 15]
-            .wrapping_add(s0)
-            .wrapping_add(w[(at + 9) & 15])
-            .wrapping_add(s1);
+        w[at] = w[at - 16].wrapping_add(s0).wrapping_add(w[at - 7]).wrapping_add(s1);
     }
+    w
 }
 
 /// Eight rounds, after which every working variable is back in its place: no value is moved, only names are.
 #[inline(always)]
-fn eight_rounds(working: &mut [u32; 8], w: &[u32; 8]) {
+fn eight_rounds(working: &mut [u32; 8], w: &[u32; 8], k: &[u32; 8]) {
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *working;
     macro_rules! round {
         ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $w:expr) => {
@@ -164,14 +158,14 @@ fn eight_rounds(working: &mut [u32; 8], w: &[u32; 8]) {
                 .wrapping_add(($a & $b) | ($c & ($a | $b)));
         };
     }
-    round!(a b c d e f g h w[0]);
-    round!(h a b c d e f g w[1]);
-    round!(g h a b c d e f w[2]);
-    round!(f g h a b c d e w[3]);
-    round!(e f g h a b c d w[4]);
-    round!(d e f g h a b c w[5]);
-    round!(c d e f g h a b w[6]);
-    round!(b c d e f g h a w[7]);
+    round!(a b c d e f g h k[0].wrapping_add(w[0]));
+    round!(h a b c d e f g k[1].wrapping_add(w[1]));
+    round!(g h a b c d e f k[2].wrapping_add(w[2]));
+    round!(f g h a b c d e k[3].wrapping_add(w[3]));
+    round!(e f g h a b c d k[4].wrapping_add(w[4]));
+    round!(d e f g h a b c k[5].wrapping_add(w[5]));
+    round!(c d e f g h a b k[6].wrapping_add(w[6]));
+    round!(b c d e f g h a k[7].wrapping_add(w[7]));
     *working = [a, b, c, d, e, f, g, h];
 }
 
