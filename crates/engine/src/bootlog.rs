@@ -5,7 +5,7 @@ use crate::flash::Flash;
 use crate::layout::Layout;
 use crate::log::Log;
 use codec::Reason;
-use codec::record::BootEvent;
+use codec::record::{BootEvent, BootEventKind};
 
 /// The last event; `None` when nothing was ever noted.
 pub fn last(flash: &mut impl Flash, layout: &Layout) -> Result<Option<BootEvent>, Reason> {
@@ -17,9 +17,20 @@ pub fn last(flash: &mut impl Flash, layout: &Layout) -> Result<Option<BootEvent>
     Ok(last)
 }
 
-/// Notes an event before the bootloader acts on it. The same event twice in a row is one that a cut repeated.
+/// Notes an event before the bootloader acts on it. The same event twice in a row is one that a cut repeated; going back
+/// from an image keeps its first reason, because the reset after a cut says nothing about the image.
 pub(crate) fn note(flash: &mut impl Flash, layout: &Layout, event: &BootEvent) -> Result<(), Reason> {
-    if last(flash, layout)? == Some(*event) {
+    let goes_back = matches!(event.kind, BootEventKind::Revert | BootEventKind::Stuck);
+    let is_noted = |last: BootEvent| match goes_back {
+        true => {
+            BootEvent {
+                reason: event.reason,
+                ..last
+            } == *event
+        }
+        false => last == *event,
+    };
+    if last(flash, layout)?.is_some_and(is_noted) {
         return Ok(());
     }
     let record = event.encode();
