@@ -239,3 +239,43 @@ fn cuts_in_a_row_of_an_installation() {
     println!("cuts in a row of an installation: {total}");
     findings.tell();
 }
+
+/// Every pair of cuts on tiny devices.
+#[test]
+fn pairs_of_cuts_of_an_installation() {
+    let everything = shapes(Shape::tiny);
+    let chosen = [Shape::tiny(4, 0xff, true), Shape::tiny(8, 0x00, false)];
+    let chosen = if soak() { &everything[..] } else { &chosen };
+    let (mut total, mut findings) = (Tally::default(), Findings::default());
+    for (number, &shape) in chosen.iter().enumerate() {
+        let story = Story::new(shape, Scheme::TestOnlyHash, (500, 700), 300, number % 3);
+        let nested = [Nested::All { torn: 1 }];
+        total.add(findings.gather(|| both_ways(&story, &format!("install pairs {shape}"), 1, &nested)));
+    }
+    println!("pairs of cuts of an installation: {total}");
+    findings.tell();
+}
+
+/// More chunks than fit into the manifest, sectors larger than a chunk, and a journal that changes its half many times.
+#[test]
+fn cuts_of_an_installation_with_a_detached_table() {
+    let (mut total, mut findings) = (Tally::default(), Findings::default());
+    for (number, (write_size, erased)) in [(4, 0xff), (8, 0x00), (32, 0xff), (1, 0x00)].into_iter().enumerate() {
+        let extra_sector = number % 2 == 0;
+        let shape = Shape {
+            write_size,
+            erased,
+            sector: 2048,
+            primary_sectors: 12,
+            extra_sector,
+            max_sectors: 12,
+        };
+        let story = Story::new(shape, Scheme::TestOnlyHash, (9_000, 18_500), 5000, number);
+        let torn = if soak() { 8 } else { 1 };
+        total.add(findings.gather(|| both_ways(&story, &format!("detached {shape}"), torn, &[])));
+        let nested = [Nested::Sample(if soak() { 8 } else { 1 })];
+        total.add(findings.gather(|| both_ways(&story, &format!("detached rows {shape}"), torn, &nested)));
+    }
+    println!("cuts of an installation with a detached table: {total}");
+    findings.tell();
+}

@@ -98,7 +98,9 @@ impl Desk {
 }
 
 fn number_of(refusal: &codec::smp::client::Refusal<'_>) -> u64 {
-    refusal.reason.map_or(refusal.rc.into(), |reason| reason.number().into())
+    refusal
+        .reason
+        .map_or(refusal.rc.into(), |reason| reason.number().into())
 }
 
 #[test]
