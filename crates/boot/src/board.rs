@@ -51,5 +51,6 @@ pub const fn with(algorithms: Algorithms<'static>) -> Board<'static> {
         class: &CLASS_ID,
         algorithms,
         limits: &LIMITS,
+        flash_base: FLASH_START,
     }
 }

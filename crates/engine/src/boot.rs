@@ -34,6 +34,38 @@ pub struct Board<'b> {
     pub algorithms: Algorithms<'b>,
     /// The board's limits.
     pub limits: &'b Limits,
+    /// Where the first byte of the flash is mapped, for images that were linked for a fixed address.
+    pub flash_base: u32,
+}
+
+impl Board<'_> {
+    /// The boot chain's one rule for an image, wherever it lies while it is judged: whether it may start from the
+    /// primary slot. Bootloader, installation and recovery all ask here.
+    pub(crate) fn judge<F: Flash>(
+        &self,
+        reader: &mut SlotReader<'_, F>,
+        slots: &Slots,
+        root: &TrustRoot<'_>,
+        floor: u32,
+        pinned: Option<[u8; 32]>,
+        scratch: &mut [u8],
+    ) -> Result<Bootable, Reason> {
+        let rule = ImageRule {
+            root,
+            algorithms: &self.algorithms,
+            vendor: self.vendor,
+            class: self.class,
+            floor,
+            slot_limit: slots.image_len_max(),
+            pinned,
+        };
+        let image = rule.judge(reader, scratch)?;
+        let primary = self.flash_base.wrapping_add(slots.area(SlotId::Primary).start);
+        match image.header().rom_address() {
+            Some(address) if address != primary => Err(Reason::ImageAddress),
+            _ => Ok(image),
+        }
+    }
 }
 
 /// The caller's memory.
@@ -178,19 +210,10 @@ impl<'b, F: Flash> Boot<'b, F> {
 
     /// The boot chain's one rule, for an image at this offset of a slot.
     fn judge(&mut self, slot: SlotId, offset: u32) -> Result<Bootable, Reason> {
-        let rule = ImageRule {
-            root: &self.root,
-            algorithms: &self.board.algorithms,
-            vendor: self.board.vendor,
-            class: self.board.class,
-            floor: self.store.counter(0),
-            slot_limit: self.slots.image_len_max(),
-            pinned: self.store.header().pinned,
-        };
-        rule.judge(
-            &mut SlotReader::new(self.flash, &self.slots, slot, offset),
-            self.scratch,
-        )
+        let (floor, pinned) = (self.store.counter(0), self.store.header().pinned);
+        let mut reader = SlotReader::new(self.flash, &self.slots, slot, offset);
+        self.board
+            .judge(&mut reader, &self.slots, &self.root, floor, pinned, self.scratch)
     }
 
     fn start(&mut self, trailers: &Trailers) -> Result<Option<Start>, Reason> {

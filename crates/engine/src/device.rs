@@ -16,7 +16,7 @@ use codec::roots::Environment;
 use codec::{Reason, Refused};
 use trust::admit::{ComponentView, DeviceView, DomainView};
 use trust::digest::Sha256;
-use trust::image::{Bootable, ImageRule};
+use trust::image::Bootable;
 use trust::root::TrustRoot;
 
 /// The version of this engine, against which releases may demand a minimum.
@@ -239,20 +239,10 @@ impl<'d, F: Flash> Device<'d, F> {
     /// Judges the staged image by the boot chain's own rule.
     pub(crate) fn judge_staged(&mut self, scratch: &mut [u8]) -> Result<Bootable, Reason> {
         let floor = self.counter_floor()?;
-        let rule = ImageRule {
-            root: &self.root,
-            algorithms: &self.config.board.algorithms,
-            vendor: self.config.board.vendor,
-            class: self.config.board.class,
-            floor,
-            slot_limit: self.slots.image_len_max(),
-            pinned: self.store.header().pinned,
-        };
-        let offset = self.slots.staging_offset();
-        rule.judge(
-            &mut SlotReader::new(&mut self.flash, &self.slots, SlotId::Secondary, offset),
-            scratch,
-        )
+        let (offset, pinned) = (self.slots.staging_offset(), self.store.header().pinned);
+        let mut reader = SlotReader::new(&mut self.flash, &self.slots, SlotId::Secondary, offset);
+        let board = self.config.board;
+        board.judge(&mut reader, &self.slots, &self.root, floor, pinned, scratch)
     }
 
     pub(crate) fn append(&mut self, record: JournalRecord) -> Result<(), Refused> {

@@ -161,6 +161,7 @@ impl Body {
             class: &Identity::DEMO.class,
             algorithms: self.authority.scheme.algorithms(),
             limits: &self.limits,
+            flash_base: 0x0800_0000,
         }
     }
 

@@ -315,6 +315,8 @@ pub struct Image {
     pub version: (u8, u8, u16, u32),
     /// Flags.
     pub flags: u32,
+    /// Address that it was linked for, which counts with flag 0x100.
+    pub load_addr: u32,
     /// Protected TLVs in order.
     pub protected: Vec<(u16, Vec<u8>)>,
     /// Who signs it.
@@ -329,6 +331,7 @@ impl Image {
             payload: Chance::new(seed).bytes(payload_len),
             version: (1, 0, seed as u16, 0),
             flags: 0,
+            load_addr: 0,
             protected: vec![
                 (tlv::SEC_CNT, counter.to_le_bytes().to_vec()),
                 (tlv::VENDOR, device.vendor.to_vec()),
@@ -344,7 +347,7 @@ impl Image {
         let protected_len = if self.protected.is_empty() { 0 } else { protected.len() };
         let mut bytes = Vec::new();
         bytes.extend(0x96f3_b83du32.to_le_bytes());
-        bytes.extend(0u32.to_le_bytes());
+        bytes.extend(self.load_addr.to_le_bytes());
         bytes.extend(self.header_len.to_le_bytes());
         bytes.extend((protected_len as u16).to_le_bytes());
         bytes.extend((self.payload.len() as u32).to_le_bytes());

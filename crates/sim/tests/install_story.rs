@@ -2,7 +2,7 @@
 
 use ampoule_sim::body::{Body, Made, Sim};
 use ampoule_sim::device::Shape;
-use ampoule_sim::fixture::{Authority, Scheme, sha256};
+use ampoule_sim::fixture::{Authority, Identity, Image, Scheme, sha256};
 use ampoule_sim::nor::Nor;
 use codec::Reason;
 use codec::record::Upload;
@@ -193,6 +193,35 @@ fn desk_parts(desk: &Desk) -> Desk {
         sim: desk.body.factory(&desk.old),
         old: desk.old.clone(),
         new: desk.new.clone(),
+    }
+}
+
+/// An image that was linked for a fixed address starts there or nowhere.
+#[test]
+fn an_image_for_another_address_is_never_staged() {
+    let mut desk = desk(Shape::small(4, 0xff, true));
+    let right = desk.body.board().flash_base + desk.body.layout.primary.start;
+    for (load_addr, expected) in [(right, Ok(Step::Staged)), (right + 0x1000, Err(Reason::ImageAddress))] {
+        let mut image = Image::new(
+            5,
+            2000,
+            &Identity::DEMO,
+            2,
+            std::slice::from_ref(&desk.body.authority.image),
+        );
+        (image.flags, image.load_addr) = (0x100, load_addr);
+        let bytes = image.build();
+        let file = desk.body.authority.release(9, &bytes, 2).build();
+        desk.body.images.push(Made {
+            name: "linked",
+            bytes,
+            counter: 2,
+        });
+        desk.app(|device| {
+            let mut buffer = [0; BUFFER_BYTES];
+            let pushed = Receiving::new(&mut buffer, upload_of(&file)).push(&file, device);
+            assert_eq!(pushed.map_err(|refused| refused.reason), expected);
+        });
     }
 }
 
