@@ -17,6 +17,8 @@ pub mod flash;
 pub mod idle;
 #[cfg(feature = "measure")]
 pub mod measure;
+#[cfg(target_arch = "arm")]
+mod mem;
 pub mod mmio;
 pub mod retained;
 pub mod smp;

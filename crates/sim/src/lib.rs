@@ -3,6 +3,7 @@
 //! Everything is deterministic: a failure names its case, and `AMPOULE_CASE=<case>` runs that case alone.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod body;
 pub mod cbor;
 pub mod chance;

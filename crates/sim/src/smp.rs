@@ -118,6 +118,15 @@ impl<'s> SmpClient<'s> {
 
     /// Asks for the staged image to be tried at the next reset, and resets.
     pub fn try_staged(&mut self) -> Result<(), SmpError> {
+        self.request_trial()?;
+        self.tell(&Request::Reset {
+            force: false,
+            boot_mode: 0,
+        })
+    }
+
+    /// Asks for the staged image to be tried at the next reset.
+    pub fn request_trial(&mut self) -> Result<(), SmpError> {
         let staged = self.ask(&Request::ImageStates, |answer| {
             let images = answer.images().ok()?;
             images
@@ -129,10 +138,6 @@ impl<'s> SmpClient<'s> {
         self.tell(&Request::SetImageState {
             hash: Some(&hash),
             confirm: false,
-        })?;
-        self.tell(&Request::Reset {
-            force: false,
-            boot_mode: 0,
         })
     }
 }

@@ -1,69 +1,17 @@
 //! A real board from erased flash to a confirmed update: every step over the wire, judged by what the console says.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ampoule_sim::firmware::{Build, Programs};
-use ampoule_sim::fixture::{Authority, Identity, Image, Release, Scheme};
+use ampoule_sim::bench::Bench;
+use ampoule_sim::firmware::Build;
+use ampoule_sim::fixture::Scheme;
 use ampoule_sim::qemu::{Board, Options};
 use ampoule_sim::smp::{SmpClient, SmpError};
 use codec::Reason;
 use codec::smp::Request;
 use codec::smp::client::Destination;
-use release::board;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A product line, its programs, and one board.
-struct Bench {
-    authority: Authority,
-    identity: Identity,
-    header_len: u16,
-    flash: PathBuf,
-    bootloader: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new(scheme: Scheme) -> (Bench, Programs) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../boards/mps2-an386.toml");
-        let board = board::Board::read(&file).expect("the board file");
-        let vendor = release::image::vendor_id(&board.vendor_domain).expect("a vendor");
-        let class = release::image::class_id(&board.model, Some(&vendor)).expect("a class");
-        let programs = Build::version("1.0.0").run().expect("the firmware builds");
-        let folder = tempfile::tempdir().expect("a folder");
-        let bench = Bench {
-            authority: Authority::new(scheme),
-            identity: Identity { vendor, class },
-            header_len: board.header_size,
-            flash: folder.path().join("flash.bin"),
-            bootloader: programs.bootloader.clone(),
-            _folder: folder,
-        };
-        (bench, programs)
-    }
-
-    fn start(&self) -> Board {
-        Board::start(&self.flash, &self.bootloader, &Options::default()).expect("a board")
-    }
-
-    /// An image of an application.
-    fn image(&self, programs: &Programs, version: (u8, u8, u16), counter: u32) -> Vec<u8> {
-        let signers = std::slice::from_ref(&self.authority.image);
-        let mut image = Image::new(0, 0, &self.identity, counter, signers);
-        image.header_len = self.header_len;
-        image.payload = programs.firmware().expect("an application").bytes;
-        image.version = (version.0, version.1, version.2, 0);
-        image.build()
-    }
-
-    /// A release of an image.
-    fn release(&self, sequence: i64, image: &[u8], counter: u32) -> Vec<u8> {
-        let mut release: Release = self.authority.release(sequence, image, counter);
-        release.device = self.identity;
-        release.build()
-    }
-}
 
 fn smp(board: &mut Board) -> SmpClient<'_> {
     SmpClient::new(board.smp())
@@ -71,13 +19,13 @@ fn smp(board: &mut Board) -> SmpClient<'_> {
 
 #[test]
 fn from_erased_to_confirmed_and_back_from_a_hang() {
-    let (bench, one) = Bench::new(Scheme::P256);
-    let mut board = bench.start();
+    let (bench, one) = Bench::new(Scheme::P256, &Build::version("1.0.0")).expect("a bench");
+    let mut board = bench.start(&Options::default()).expect("a board");
     let wait = |board: &mut Board, text: &str| board.wait_for(text, PATIENCE).unwrap_or_else(|e| panic!("{e}"));
 
     // Erased: it waits for a root, and takes no image before.
     assert_eq!(wait(&mut board, "nothing may start, reason "), "940");
-    let image = bench.image(&one, (1, 0, 0), 1);
+    let image = bench.image(&one, (1, 0, 0), 1, 0).expect("an image");
     assert_eq!(
         smp(&mut board).upload(Destination::Image, &image),
         Err(SmpError::Refused(Reason::NoRoot))
@@ -109,7 +57,7 @@ fn from_erased_to_confirmed_and_back_from_a_hang() {
 
     // A release: installed, tried, confirmed.
     let two = Build::version("2.0.0").run().expect("the firmware builds");
-    let two = bench.image(&two, (2, 0, 0), 2);
+    let two = bench.image(&two, (2, 0, 0), 2, 0).expect("an image");
     smp(&mut board)
         .upload(Destination::Image, &bench.release(2, &two, 2))
         .expect("a release");
@@ -120,14 +68,14 @@ fn from_erased_to_confirmed_and_back_from_a_hang() {
     drop(board);
 
     // Power off and on: it stays. One that hangs does not.
-    let mut board = bench.start();
+    let mut board = bench.start(&Options::default()).expect("a board");
     assert_eq!(wait(&mut board, "boot: starting "), "2.0.0+0 confirmed");
     wait(&mut board, "app: self-test passed");
     let three = Build::version("3.0.0")
         .behaving("hang")
         .run()
         .expect("the firmware builds");
-    let three = bench.image(&three, (3, 0, 0), 3);
+    let three = bench.image(&three, (3, 0, 0), 3, 0).expect("an image");
     smp(&mut board)
         .upload(Destination::Image, &bench.release(3, &three, 3))
         .expect("a release");
