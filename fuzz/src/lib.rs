@@ -3,6 +3,8 @@
 //! A target is a module with `pub fn run(data: &[u8])`, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` and
 //! at least one file in `corpus/<name>/`. `cargo test` replays and bends the corpus; `cargo fuzz run <name>` searches.
 
+#![forbid(unsafe_code)]
+
 pub mod cbor;
 pub mod envelope_head;
 pub mod manifest;

@@ -41,6 +41,7 @@ pub struct Measure {
     bottom: usize,
 }
 
+// SAFETY: symbols of the linker script (cortex-m-rt's link.x); only their addresses are taken.
 unsafe extern "C" {
     static _stack_start: u32;
     static _stack_end: u32;
