@@ -15,3 +15,4 @@ pub mod fixture;
 pub mod nor;
 pub mod qemu;
 pub mod smp;
+pub mod story;
