@@ -106,6 +106,15 @@ impl Story {
         fs::write(self.folder.join(name), content).with_context(|| name.to_string())
     }
 
+    /// Shows a text file of the story.
+    pub(super) fn show_file(&mut self, name: &str) -> Result<()> {
+        let text = String::from_utf8_lossy(&self.read(name)?).into_owned();
+        self.print(&format!("   {name}:"))?;
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .try_for_each(|line| self.print(&format!("     {line}")))
+    }
+
     /// Reads a file of the story.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         fs::read(self.folder.join(name)).with_context(|| name.to_string())
