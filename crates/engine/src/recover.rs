@@ -10,7 +10,8 @@ use crate::store::{Found, Store};
 use crate::swap;
 use codec::mcuboot::{HEADER_BYTES, ImageHeader};
 use codec::record::Lifecycle;
-use codec::smp::response::{BOOTLOADER_NAME, Parameters};
+use codec::roots::Environment;
+use codec::smp::response::{BOOTLOADER_NAME, Parameters, RootInfo};
 use codec::smp::{DeviceInfo, Header, ImageState, Piece, Request, Response, SlotSize, UpdateState};
 use codec::{Reason, Refused};
 use trust::root::{Role, TrustRoot};
@@ -201,13 +202,23 @@ impl<'m> Recovery<'m> {
             class: *board.class,
             device: None,
             lifecycle: store.map_or(Lifecycle::Blank, |store| store.header().lifecycle),
-            root: None,
+            root: store.and_then(|store| self.root_info(store, flash, board)),
             state: UpdateState::Recovery,
             version: None,
             counter,
             floor: counter,
             sequence: None,
             last: Some(self.reason),
+        })
+    }
+
+    /// What the stored root is, if it can be read. The root buffer is free then: a root is collected only without one.
+    fn root_info<F: Flash>(&mut self, store: Store, flash: &mut F, board: &Board<'_>) -> Option<RootInfo> {
+        let root = store.read_root(flash, board.layout, self.buffers.root).ok()?;
+        let root = TrustRoot::stored(root, board.limits).ok()?;
+        Some(RootInfo {
+            version: u32::try_from(root.version()).unwrap_or(u32::MAX),
+            production: root.environment() == Environment::Production,
         })
     }
 }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long the board is left alone before its flash is compared.
 const SETTLE: Duration = Duration::from_millis(200);
+/// What an erased byte of this board's flash reads as.
+const ERASED: u8 = 0xff;
 /// Share of the changed sectors at which the power is cut: one of so many.
 const CUT_AT_ONE_OF: usize = 3;
 
@@ -82,10 +84,12 @@ impl Bench {
         Ok(())
     }
 
-    /// Waits until the console says this, and tells everything that it said.
-    pub(super) fn wait(&mut self, story: &mut Story, text: &str) -> Result<()> {
+    /// Waits until the console has said all of this, one after the other, and tells everything that it said.
+    pub(super) fn wait(&mut self, story: &mut Story, texts: &[&str]) -> Result<()> {
         let board = self.board.as_mut().context("the board is off")?;
-        board.wait_for(text, PATIENCE)?;
+        for text in texts {
+            board.wait_for(text, PATIENCE)?;
+        }
         let console = board.console();
         story.board_says(console.get(self.told..).unwrap_or_default())?;
         self.told = console.len();
@@ -112,10 +116,8 @@ impl Bench {
     /// Cuts the power as soon as a part of the sectors has moved; says how many had when it was off, and of how many.
     pub(super) fn cut_power_in_swap(&mut self, before: &[u8]) -> Result<(usize, usize)> {
         let board = self.board.take().context("the board is off")?;
-        let used = before
-            .iter()
-            .rposition(|byte| *byte != 0xff)
-            .map_or(0, |last| last.div_ceil(self.sector_bytes));
+        let is_written = |sector: &&[u8]| sector.iter().any(|byte| *byte != ERASED);
+        let used = before.chunks(self.sector_bytes).take_while(is_written).count();
         let deadline = Instant::now() + PATIENCE;
         while self.changed(before)? * CUT_AT_ONE_OF < used {
             if Instant::now() > deadline {

@@ -88,12 +88,12 @@ fn first_release(story: &mut Story) -> Result<()> {
 fn factory(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.scene("An erased board gets its root and its first firmware")?;
     bench.power_on()?;
-    bench.wait(story, "nothing may start, reason 940")?;
+    bench.wait(story, &["nothing may start, reason 940"])?;
     story.say("Its bootloader runs, has no root, believes nobody and waits. The root can be given once.")?;
     story.ampoule("device provision --root root.cbor --port board.port")?;
     story.say("From here on only what this root allows can run. The image travels inside the release.")?;
     story.ampoule("device recover release-1.suit --port board.port")?;
-    bench.wait(story, "app: self-test passed")
+    bench.wait(story, &["boot: starting 1.0.0+0 confirmed", "app: self-test passed"])
 }
 
 fn update(story: &mut Story, bench: &mut Bench) -> Result<()> {
@@ -105,7 +105,14 @@ fn update(story: &mut Story, bench: &mut Bench) -> Result<()> {
          every chunk before it is written. The bootloader judges the image again, swaps, and starts it on trial.",
     )?;
     story.ampoule("device update release-2.suit --port board.port")?;
-    bench.wait(story, "app: confirmed")?;
+    bench.wait(
+        story,
+        &[
+            "boot: starting 2.0.0+0 trial",
+            "app: self-test passed",
+            "app: confirmed",
+        ],
+    )?;
     story.ampoule("device info --port board.port")?;
     Ok(())
 }
@@ -159,8 +166,14 @@ fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.write("release-3.toml", recipe(3, 3, "board = \"board.toml\""))?;
     build(story, 3, SIGNED)?;
     story.ampoule_is_refused("device update release-3.suit --port board.port", 931)?;
-    bench.wait(story, "app: last update reverted: 931")?;
-    bench.wait(story, "app: self-test passed")?;
+    bench.wait(
+        story,
+        &[
+            "boot: starting 3.0.0+0 trial",
+            "app: last update reverted: 931",
+            "app: self-test passed",
+        ],
+    )?;
     story.say(
         "It was never confirmed, so the watchdog ended its trial, the old image came back, and the board says why.",
     )
@@ -180,10 +193,16 @@ fn power_cut(story: &mut Story, bench: &mut Bench) -> Result<()> {
     ))?;
     story.say("Power comes back.")?;
     bench.power_on()?;
-    bench.wait(story, "boot: starting 4.0.0+0 trial")?;
-    bench.wait(story, "app: confirmed")?;
+    bench.wait(
+        story,
+        &[
+            "boot: starting 4.0.0+0 trial",
+            "app: self-test passed",
+            "app: confirmed",
+        ],
+    )?;
     let info = story.ampoule("device info --port board.port")?;
-    if !info.contains("4.0.0") {
+    if !info.contains("running version:        4.0.0") {
         bail!("the board does not run version 4.0.0");
     }
     Ok(())

@@ -68,9 +68,10 @@ impl Story {
         self.print(&line)
     }
 
-    /// Lines that the board printed.
+    /// Lines that the board printed, without those of QEMU.
     pub(super) fn board_says(&mut self, lines: &str) -> Result<()> {
-        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        let by_board = |line: &&str| line.contains("boot: ") || line.contains("app: ");
+        for line in lines.lines().filter(by_board) {
             self.print(&format!("     board | {}", line.trim_end()))?;
         }
         Ok(())
@@ -141,7 +142,8 @@ impl Story {
             .args(line.split_whitespace())
             .current_dir(&self.folder)
             .output()?;
-        for bytes in [&output.stdout, &output.stderr] {
+        // Notes on the way first, then the result.
+        for bytes in [&output.stderr, &output.stdout] {
             for line in String::from_utf8_lossy(bytes).lines() {
                 self.print(&format!("     {line}"))?;
             }
