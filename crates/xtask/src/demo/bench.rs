@@ -2,6 +2,7 @@
 
 use super::story::Story;
 use anyhow::{Context, Result, bail};
+use codec::mcuboot::trailer::TrailerLayout;
 use serde::Deserialize;
 use sim::qemu::{self, Board, FLASH_BYTES, Options, SmpLine};
 use std::collections::BTreeMap;
@@ -14,9 +15,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long the board is left alone before its flash is compared.
 const SETTLE: Duration = Duration::from_millis(200);
-/// What an erased byte of this board's flash reads as.
-const ERASED: u8 = 0xff;
-/// Share of the changed sectors at which the power is cut: one of so many.
+/// Share of the half steps after which the power is cut: one of so many.
 const CUT_AT_ONE_OF: usize = 3;
 
 /// The board and where its parts are.
@@ -26,10 +25,12 @@ pub(super) struct Bench {
     board: Option<Board>,
     /// Bytes of the console that were told already.
     told: usize,
-    primary: Span,
+    file: release::board::Board,
+    primary_start: u64,
     sector_bytes: usize,
 }
 
+/// What the board file says and a release does not need to know.
 #[derive(Deserialize)]
 struct BoardFile {
     flash: Flash,
@@ -39,30 +40,30 @@ struct BoardFile {
 #[serde(rename_all = "kebab-case")]
 struct Flash {
     sector_size: usize,
-    regions: BTreeMap<String, Span>,
+    regions: BTreeMap<String, Region>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
-struct Span {
+#[derive(Deserialize)]
+struct Region {
     start: u64,
-    size: usize,
 }
 
 impl Bench {
     /// A board that is off, with erased flash.
     pub(super) fn new(story: &Story, board_file: &Path, bootloader: PathBuf) -> Result<Bench> {
-        let file: BoardFile = toml::from_str(&fs::read_to_string(board_file)?)?;
+        let BoardFile { flash } = toml::from_str(&fs::read_to_string(board_file)?)?;
+        let primary = flash
+            .regions
+            .get("primary")
+            .context("the board file has no primary slot")?;
         Ok(Bench {
             folder: story.folder.clone(),
             bootloader,
             board: None,
             told: 0,
-            primary: *file
-                .flash
-                .regions
-                .get("primary")
-                .context("the board file has no primary slot")?,
-            sector_bytes: file.flash.sector_size,
+            file: release::board::Board::read(board_file)?,
+            primary_start: primary.start,
+            sector_bytes: flash.sector_size,
         })
     }
 
@@ -108,30 +109,43 @@ impl Bench {
         Ok(())
     }
 
-    /// The bytes of the primary slot.
-    pub(super) fn primary(&self) -> Result<Vec<u8>> {
-        Ok(qemu::read_back(&self.flash(), self.primary.start, self.primary.size)?)
-    }
-
-    /// Cuts the power as soon as a part of the sectors has moved; says how many had when it was off, and of how many.
-    pub(super) fn cut_power_in_swap(&mut self, before: &[u8]) -> Result<(usize, usize)> {
+    /// Cuts the power in the middle of the swap that the board is about to begin. Says how many half steps were done, and
+    /// of how many.
+    pub(super) fn cut_power_in_swap(&mut self) -> Result<(usize, usize)> {
         let board = self.board.take().context("the board is off")?;
-        let is_written = |sector: &&[u8]| sector.iter().any(|byte| *byte != ERASED);
-        let used = before.chunks(self.sector_bytes).take_while(is_written).count();
+        let half_steps = self.half_steps()?;
+        let of_last_swap = self.status_cells()?;
         let deadline = Instant::now() + PATIENCE;
-        while self.changed(before)? * CUT_AT_ONE_OF < used {
+        loop {
+            let done = self.status_cells()?;
+            if done != of_last_swap && done * CUT_AT_ONE_OF > half_steps && done < half_steps {
+                break;
+            }
             if Instant::now() > deadline {
                 bail!("the board did not begin to swap");
             }
         }
         board.cut_power();
-        Ok((self.changed(before)?, used))
+        Ok((self.status_cells()?, half_steps))
     }
 
-    fn changed(&self, before: &[u8]) -> Result<usize> {
-        let now = self.primary()?;
-        let pairs = before.chunks(self.sector_bytes).zip(now.chunks(self.sector_bytes));
-        Ok(pairs.filter(|(before, now)| before != now).count())
+    /// Two for each sector that holds a part of the running image.
+    fn half_steps(&self) -> Result<usize> {
+        let slot = qemu::read_back(&self.flash(), self.primary_start, self.file.slot_size as usize)?;
+        let is_written = |sector: &&[u8]| sector.iter().any(|byte| *byte != self.file.erased);
+        Ok(2 * slot.chunks(self.sector_bytes).take_while(is_written).count())
+    }
+
+    /// The cells of the primary trailer that say which half steps are done.
+    fn status_cells(&self) -> Result<usize> {
+        let Some(trailer) = TrailerLayout::new(self.file.slot_size, self.file.write_size, self.file.max_sectors) else {
+            bail!("the board file's slots have no trailer");
+        };
+        let cell = self.file.write_size as usize;
+        let start = self.primary_start + u64::from(trailer.start());
+        let cells = qemu::read_back(&self.flash(), start, trailer.status_cells() as usize * cell)?;
+        let is_done = |cell: &&[u8]| cell.iter().any(|byte| *byte != self.file.erased);
+        Ok(cells.chunks(cell).filter(is_done).count())
     }
 
     fn all_flash(&self) -> Result<Vec<u8>> {

@@ -3,9 +3,9 @@
 mod bench;
 mod elf;
 
-use crate::{setup, sh};
+use crate::setup;
 use anyhow::{Result, bail};
-use bench::Bench;
+use bench::Prepared;
 use elf::Elf;
 use sim::elf::Firmware;
 use sim::firmware::{Build, Programs};
@@ -13,8 +13,6 @@ use sim::fixture::Scheme;
 use std::ops::Range;
 use std::time::Duration;
 
-/// The board that is measured.
-const BOARD_FILE: &str = "boards/mps2-an386.toml";
 /// How long power cuts are counted.
 const CUTTING_SPAN: Duration = Duration::from_secs(20);
 
@@ -79,31 +77,26 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
 /// What a start costs, and what the bootloader takes: with P-256 alone, with recovery beside it, and as built by default
 /// (recovery and Ed25519).
 fn boot() -> Result<Vec<Figure>> {
-    let board = sh::root().join(BOARD_FILE);
-    let p256 = Bench::new(&board, Scheme::P256)?;
-    let ed25519 = Bench::new(&board, Scheme::Ed25519)?;
-    let measured_p256 = bootloader(&["measure"]).run()?;
-    let measured_ed25519 = bootloader(&["measure", "ed25519"]).run()?;
-    let full = Build::default().run()?;
-
-    let start = p256.start(&measured_p256)?;
-    let upgrade = p256.upgrade(&measured_p256)?;
+    let p256 = Prepared::new(Scheme::P256)?;
+    let measured = bootloader(&["measure"]).run()?.bootloader;
+    let start = p256.start_counted(&measured)?;
+    p256.stage()?;
+    let upgrade = p256.start_counted(&measured)?;
+    let measured = bootloader(&["measure", "ed25519"]).run()?.bootloader;
+    let ed25519 = Prepared::new(Scheme::Ed25519)?.start_counted(&measured)?;
     let small = Sizes::of(&bootloader(&[]).run()?)?;
     let recovery = Sizes::of(&bootloader(&["recovery"]).run()?)?;
-    let default = Sizes::of(&full)?;
+    let default = Sizes::of(&Build::default().run()?)?;
     Ok(vec![
         figure("boot_p256_256kib_instructions", start.instructions).at_most(16_000_000),
-        figure(
-            "boot_ed25519_256kib_instructions",
-            ed25519.start(&measured_ed25519)?.instructions,
-        ),
+        figure("boot_ed25519_256kib_instructions", ed25519.instructions),
         figure("upgrade_256kib_instructions", upgrade.instructions).at_most(45_000_000),
         figure("bootloader_flash_bytes", small.flash_bytes).at_most(28 << 10),
         figure("bootloader_full_flash_bytes", recovery.flash_bytes).at_most(44 << 10),
         figure("bootloader_default_flash_bytes", default.flash_bytes),
         figure("bootloader_stack_bytes", start.stack_bytes.max(upgrade.stack_bytes)).at_most(6 << 10),
         figure("bootloader_static_ram_bytes", default.static_ram_bytes),
-        figure("qemu_power_cuts_per_minute", p256.cuts_per_minute(&full, CUTTING_SPAN)?),
+        figure("qemu_power_cuts_per_minute", p256.cuts_per_minute(CUTTING_SPAN)?),
     ])
 }
 
