@@ -168,7 +168,7 @@ impl Encoded {
 /// How many units the record needs whose first bytes these are; `None` when no record starts like this.
 pub fn record_units(first: &[u8]) -> Option<usize> {
     let units = usize::from(*first.get(1)?);
-    (units >= 1 && units <= RECORD_UNITS_MAX).then_some(units)
+    (1..=RECORD_UNITS_MAX).contains(&units).then_some(units)
 }
 
 /// Whether these are the bytes of one whole record, of any kind.

@@ -257,12 +257,13 @@ impl<'b, F: Flash> Boot<'b, F> {
             return Ok(None);
         }
         let untouched = !Swap::has_moved(self.flash, &self.slots)?;
-        if kind != SwapType::Revert && untouched {
-            if let Err(reason) = self.judge(SlotId::Secondary, self.slots.staging_offset()) {
-                self.note(BootEventKind::Refused, Some(reason), None)?;
-                swap::erase_trailer(self.flash, &self.slots, SlotId::Primary)?;
-                return Ok(None);
-            }
+        if kind != SwapType::Revert
+            && untouched
+            && let Err(reason) = self.judge(SlotId::Secondary, self.slots.staging_offset())
+        {
+            self.note(BootEventKind::Refused, Some(reason), None)?;
+            swap::erase_trailer(self.flash, &self.slots, SlotId::Primary)?;
+            return Ok(None);
         }
         Swap::resume(self.flash, &self.slots, kind)?;
         self.fresh = kind == SwapType::Test;

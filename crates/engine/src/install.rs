@@ -46,6 +46,10 @@ pub enum Step {
 }
 
 /// What [`Receiving::resume`] found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no allocation to put the larger variant behind"
+)]
 pub enum Resumed<'m> {
     /// An installation that goes on.
     Going(Receiving<'m>),
@@ -64,6 +68,10 @@ pub struct Receiving<'m> {
     phase: Phase,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no allocation to put the larger variant behind"
+)]
 enum Phase {
     /// Collecting the head.
     Head,
@@ -705,18 +713,18 @@ impl<F: Flash> Device<'_, F> {
         upload: Upload,
     ) -> Result<u32, Refused> {
         let area = self.config.board.layout.head;
-        if let Some(pending) = self.state().pending.filter(|pending| pending.release == work.release) {
-            if pending.upload == upload && self.holds(area, head)? {
-                match pending.progress {
-                    Progress::Admitted => {}
-                    Progress::HeadStored => return Ok(0),
-                    Progress::Payload { chunks, .. } => return Ok(self.resume_chunk(work, chunks)),
-                    Progress::Staged { .. }
-                        if self.has_digest(SlotId::Secondary, self.slots.staging_offset(), work)? =>
-                    {
+        let same = |pending: &Pending| pending.release == work.release && pending.upload == upload;
+        if let Some(pending) = self.state().pending.filter(same)
+            && self.holds(area, head)?
+        {
+            match pending.progress {
+                Progress::Admitted => {}
+                Progress::HeadStored => return Ok(0),
+                Progress::Payload { chunks, .. } => return Ok(self.resume_chunk(work, chunks)),
+                Progress::Staged { .. } => {
+                    if self.has_digest(SlotId::Secondary, self.slots.staging_offset(), work)? {
                         return Ok(work.chunks());
                     }
-                    Progress::Staged { .. } => {}
                 }
             }
         }
@@ -786,7 +794,7 @@ impl<F: Flash> Device<'_, F> {
     /// written must be erased. Never behind the last chunk: whoever resumes has something to send, and what ends the
     /// payload is done again.
     fn resume_chunk(&self, work: &Work, written: u32) -> u32 {
-        let starts_sector = |chunk: u32| self.slots.into_sector(chunk.saturating_mul(work.chunk_size)) == 0;
+        let starts_sector = |chunk: u32| self.slots.bytes_into_sector(chunk.saturating_mul(work.chunk_size)) == 0;
         let mut chunk = written.min(work.chunks().saturating_sub(1));
         while chunk > 0 && !starts_sector(chunk) {
             chunk -= 1;
@@ -846,7 +854,7 @@ impl<F: Flash> Device<'_, F> {
         let mut at = offset;
         let mut bytes = bytes;
         while !bytes.is_empty() {
-            let into = self.slots.into_sector(at);
+            let into = self.slots.bytes_into_sector(at);
             if into == 0 {
                 let sector = self
                     .flash

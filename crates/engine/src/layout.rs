@@ -215,7 +215,7 @@ impl Slots {
     }
 
     /// Bytes into a sector at this offset of a slot.
-    pub(crate) const fn into_sector(&self, offset: u32) -> u32 {
+    pub(crate) const fn bytes_into_sector(&self, offset: u32) -> u32 {
         match offset.checked_rem(self.sector_size.get()) {
             Some(bytes) => bytes,
             None => 0,

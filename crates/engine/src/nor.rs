@@ -105,7 +105,7 @@ mod tests {
             Ok(())
         }
         fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-            if bytes.len() % 4 != 0 {
+            if !bytes.len().is_multiple_of(4) {
                 return Err(NorFlashErrorKind::NotAligned);
             }
             self.0[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);

@@ -44,6 +44,10 @@ pub struct Server<'m> {
 }
 
 /// The installation buffer is here or lent to an installation.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no allocation to put the larger variant behind"
+)]
 enum Receive<'m> {
     Idle(&'m mut [u8]),
     Running(Receiving<'m>),
@@ -131,10 +135,10 @@ impl<'m> Server<'m> {
 
     /// A piece of a release. The offset that is wanted next is the answer, whatever offset the piece had.
     fn upload<F: Flash>(&mut self, piece: &Piece<'_>, device: &mut Device<'_, F>) -> Result<Response<'static>, Reason> {
-        if let Some(start) = &piece.start {
-            if let Some(offset) = self.start(start, device)? {
-                return Ok(Response::Uploaded { offset, matches: None });
-            }
+        if let Some(start) = &piece.start
+            && let Some(offset) = self.start(start, device)?
+        {
+            return Ok(Response::Uploaded { offset, matches: None });
         }
         let Receive::Running(receiving) = &mut self.state else {
             return Ok(Response::Uploaded {

@@ -64,10 +64,11 @@ impl Trailers {
     /// | good | - | unset | - | set | - | revert |
     pub fn request(&self) -> Request {
         let (primary, secondary) = (self.primary, self.secondary);
-        if primary.magic == Magic::Good && primary.copy_done == Flag::Unset {
-            if let Some(swap) = primary.swap.filter(|swap| *swap != SwapType::None) {
-                return Request::Resume(swap);
-            }
+        if primary.magic == Magic::Good
+            && primary.copy_done == Flag::Unset
+            && let Some(swap) = primary.swap.filter(|swap| *swap != SwapType::None)
+        {
+            return Request::Resume(swap);
         }
         if secondary.magic == Magic::Good {
             return match (secondary.image_ok, secondary.copy_done) {
@@ -172,7 +173,7 @@ impl<'f, F: Flash> Swap<'f, F> {
     /// descending. Each half step can be repeated from its erase: its source is untouched until the next one.
     fn half_step(&mut self, step: u32) -> Result<(), Reason> {
         use SlotId::{Primary, Secondary};
-        let (index, first_half) = (step / 2, step % 2 == 0);
+        let (index, first_half) = (step / 2, step.is_multiple_of(2));
         match (self.kind, first_half) {
             (SwapType::Revert, true) => {
                 self.move_sector((Primary, self.last - index), (Secondary, self.last - index + 1))
@@ -283,7 +284,7 @@ impl<'f, F: Flash> Swap<'f, F> {
 
     fn write_status(&mut self, step: u32) -> Result<(), Reason> {
         let trailer = *self.slots.trailer(SlotId::Primary);
-        let state = if step % 2 == 0 { 1 } else { 2 };
+        let state = if step.is_multiple_of(2) { 1 } else { 2 };
         let unit = self.flash.write_size();
         write_padded(
             self.flash,

@@ -15,23 +15,15 @@ pub const ALIGN_BYTES_MAX: u32 = 32;
 const MAGIC_ALIGN_8: [u8; MAGIC_BYTES] = [
     0x77, 0xc2, 0x95, 0xf3, 0x60, 0xd2, 0xef, 0x7f, 0x35, 0x52, 0x50, 0x0f, 0x2c, 0xb6, 0x79, 0x80,
 ];
-const MAGIC_TAIL: [u8; 14] = [
-    0x2d, 0xe1, 0x5d, 0x29, 0x41, 0x0b, 0x8d, 0x77, 0x67, 0x9c, 0x11, 0x0f, 0x1f, 0x8a,
-];
-
 /// The magic that marks a written trailer, which depends on the alignment.
 pub const fn magic(max_align: u32) -> [u8; MAGIC_BYTES] {
     if max_align == 8 {
         return MAGIC_ALIGN_8;
     }
-    let mut magic = [0; MAGIC_BYTES];
-    [magic[0], magic[1]] = (max_align as u16).to_le_bytes();
-    let mut at = 0;
-    while at < MAGIC_TAIL.len() {
-        magic[at + 2] = MAGIC_TAIL[at];
-        at += 1;
-    }
-    magic
+    let [low, high] = (max_align as u16).to_le_bytes();
+    [
+        low, high, 0x2d, 0xe1, 0x5d, 0x29, 0x41, 0x0b, 0x8d, 0x77, 0x67, 0x9c, 0x11, 0x0f, 0x1f, 0x8a,
+    ]
 }
 
 /// Where the fields of one slot's trailer stand. All positions are relative to the start of the slot.
@@ -56,7 +48,7 @@ impl TrailerLayout {
             max_align,
             max_sectors,
         };
-        if layout.len() > slot_len || slot_len % write_size != 0 {
+        if layout.len() > slot_len || !slot_len.is_multiple_of(write_size) {
             return None;
         }
         Some(layout)
