@@ -142,23 +142,22 @@ fn info(line: &Line, out: Out) -> Result<()> {
 
 fn provision(line: &Line, path: &Path, out: Out) -> Result<()> {
     let file = input::bytes(path)?;
-    root::verify(&file, &Limits::LINUX)?;
+    let root = root::verify(&file, &Limits::LINUX)?;
     let mut session = line.open()?;
     let bar = Progress::start("Sending the trust root", file.len(), out);
     session.upload(Destination::Root, &file, |offset| bar.at(offset))?;
     bar.end();
     let device = device_info(&mut session)?;
+    if !holds_root(&device) {
+        return Err(Code::DeviceAnswer.error("the device took the trust root and says that it has none"));
+    }
+    let text = format!(
+        "The device holds trust root version {} ({}) now. Next: ampoule device recover RELEASE.suit --port {}",
+        root.version(),
+        root::environment_name(root.environment()),
+        line.port
+    );
     let tree = describe(&device);
-    let text = match device.root {
-        Some(root) => {
-            let environment = if root.production { "production" } else { "development" };
-            format!(
-                "The device holds trust root version {} ({environment}) now. Next: ampoule device recover IMAGE --port {}",
-                root.version, line.port
-            )
-        }
-        None => return Err(Code::DeviceAnswer.error("the device took the trust root and says that it has none")),
-    };
     out.result(text, &tree);
     Ok(())
 }
@@ -347,7 +346,7 @@ impl Recover {
             return Err(Error::refused("the device", Reason::NotSupported)
                 .advise("An application runs on it: install releases with `ampoule device update`."));
         }
-        if device.root.is_none() {
+        if !holds_root(&device) {
             return Err(Error::refused("the device", Reason::NoRoot)
                 .advise("Give it its trust root first: `ampoule device provision --root FILE`."));
         }
@@ -559,11 +558,18 @@ fn images(session: &mut Session) -> Result<Vec<SlotImage>> {
     })
 }
 
+/// Whether the device has a trust root; a bootloader in recovery does not say which.
+fn holds_root(device: &DeviceInfo) -> bool {
+    device.root.is_some() || device.lifecycle != Lifecycle::Blank
+}
+
 fn describe(device: &DeviceInfo) -> Tree {
-    let root = device.root.map(|root| {
-        let environment = if root.production { "production" } else { "development" };
-        format!("version {}, {environment}", root.version)
-    });
+    let root = match device.root {
+        Some(root) if root.production => format!("version {}, production", root.version),
+        Some(root) => format!("version {}, development", root.version),
+        None if holds_root(device) => "there is one; the application says which".into(),
+        None => "none: provision the device".into(),
+    };
     Tree::fields()
         .with("vendor id", identity::text(&device.vendor))
         .with("class id", identity::text(&device.class))
@@ -572,10 +578,7 @@ fn describe(device: &DeviceInfo) -> Tree {
             device.device.map_or("none yet".into(), |id| identity::text(&id)),
         )
         .with("lifecycle", lifecycle_name(device.lifecycle))
-        .with(
-            "trust root",
-            root.unwrap_or_else(|| "none: provision the device".into()),
-        )
+        .with("trust root", root)
         .with("state", state_name(device.state))
         .with("running version", version_text(device.version.as_ref()))
         .with("security counter", device.counter)

@@ -158,6 +158,8 @@ impl Double {
                 self.last = self.outcome.err();
             }
         }
+        // As the real one: a bootloader in recovery does not say which root it holds.
+        let running = self.state != UpdateState::Recovery;
         let revision = if self.runs_new { 2 } else { 1 };
         let version = ImageVersion {
             major: 1,
@@ -169,13 +171,17 @@ impl Double {
             vendor: [1; 16],
             class: [2; 16],
             device: None,
-            lifecycle: Lifecycle::Factory,
-            root: self.root.as_ref().map(|_| RootInfo {
+            lifecycle: if self.root.is_some() {
+                Lifecycle::Factory
+            } else {
+                Lifecycle::Blank
+            },
+            root: running.then_some(RootInfo {
                 version: 1,
                 production: false,
             }),
             state: self.state,
-            version: (self.state != UpdateState::Recovery).then_some(version),
+            version: running.then_some(version),
             counter: 1,
             floor: 1,
             sequence: Some(1),

@@ -359,6 +359,7 @@ fn inspection_names_every_field_of_a_release() {
     );
     assert_eq!(json["text"]["en"]["component [app]"]["model"], "AMP-DEMO-1");
     assert!(tree.to_string().contains("payload #app.bin"));
+    assert!(json["AMP-SUIT-1"].as_str().unwrap().starts_with("yes"));
     let image = release::inspect::explain(envelope.payload("#app.bin").unwrap()).unwrap();
     assert_eq!(serde_json::to_value(&image).unwrap()["header"]["version"], "1.4.2+0");
     let kinds = |bytes: &[u8]| serde_json::to_value(release::inspect::explain(bytes).unwrap()).unwrap()["kind"].clone();
@@ -369,6 +370,8 @@ fn inspection_names_every_field_of_a_release() {
     );
     assert_eq!(kinds(include_bytes!("../../../boards/mps2-an386.toml")), "board file");
     assert_eq!(kinds(RECIPE.as_bytes()), "recipe");
+    let in_hex = release::hex::write(&[(0x2104_0000, envelope.payload("#app.bin").unwrap())]).unwrap();
+    assert_eq!(kinds(in_hex.as_bytes()), "MCUboot image");
     assert_eq!(kinds(world.image.public_key().to_pem().as_bytes()), "public key");
     assert!(
         release::inspect::explain(b"hello")
@@ -402,6 +405,11 @@ fn other_peoples_suit_files_are_explained() {
                 path.display()
             );
             assert!(tree["manifest"]["common"].is_object(), "{}", path.display());
+            assert!(
+                tree["AMP-SUIT-1"].as_str().unwrap().starts_with("no: "),
+                "{}",
+                path.display()
+            );
             assert!(Envelope::parse(bytes).is_err(), "{}", path.display());
             explained += 1;
         }

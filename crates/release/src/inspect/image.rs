@@ -9,7 +9,7 @@ use trust::Sha256;
 use crate::identity;
 use crate::tree::{Tree, hex};
 
-/// An image, binary or in Intel HEX; `None` when the magic is missing.
+/// An image; `None` when the magic is missing.
 pub(super) fn explain(bytes: &[u8]) -> Option<Tree> {
     let header = ImageHeader::decode(bytes.first_chunk()?).ok()?;
     Some(image(bytes, &header))
