@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
     step("tidy", tidy::run(tidy::Mode::Check));
     step("format", sh::run(sh::cargo().args(["fmt", "--all", "--check"])));
     step("firmware", firmware::build_all().map(drop));
+    step("no panic by what the bootloader reads", firmware::check_panics());
     step("lints", lints());
     step("no panic on outside bytes", no_panic_lints());
     step(

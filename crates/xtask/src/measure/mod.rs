@@ -1,7 +1,7 @@
 //! Figures of the firmware: sizes from the ELF files, instructions and stack counted on the board in QEMU.
 
 mod bench;
-mod elf;
+pub(crate) mod elf;
 
 use crate::setup;
 use anyhow::{Result, bail};
