@@ -29,6 +29,9 @@ const CHUNK_BYTES_MAX: usize = 2048;
 /// Bytes of the buffer for image bytes.
 const SCRATCH_BYTES: usize = 256;
 
+/// The error of a step during which the power failed.
+pub const POWER_FAILED: &str = "the power failed";
+
 /// An image that the authority made, by its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Made {
@@ -217,6 +220,8 @@ impl Body {
         let before = sim.nor.clone();
         let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
         self.judge_bootloader(&before, &sim.nor)?;
+        // Whatever the bootloader made of it, nothing runs without power.
+        ensure(sim.nor.is_powered(), || POWER_FAILED.into())?;
         match outcome {
             Outcome::Recovery(reason) => Ok(Boot::Recovery(reason)),
             Outcome::Start(start) => self.judge_start(sim, &start),
