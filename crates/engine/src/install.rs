@@ -270,12 +270,16 @@ impl<'m> Receiving<'m> {
                     self.offset = self.offset.saturating_add(bytes.len() as u32);
                     return Ok(*step);
                 }
-                Phase::Raw => return self.raw(bytes, device),
+                Phase::Raw => {
+                    device.is_under_way(None)?;
+                    return self.raw(bytes, device);
+                }
                 Phase::Head => match self.head(&mut bytes, device)? {
                     true => {}
                     false => return Ok(Step::More { offset: self.offset }),
                 },
-                Phase::Body(_) => {
+                Phase::Body(body) => {
+                    device.is_under_way(Some(body.work.release))?;
                     let wanted = self.body(bytes, device)?;
                     return Ok(match self.phase {
                         Phase::Done(step) => step,
@@ -697,6 +701,16 @@ impl<F: Flash> Device<'_, F> {
             return Err(Reason::Limit.about("DOMAINS_MAX"));
         }
         self.staging_is_free()
+    }
+
+    /// Refuses (1003) to go on with a release that another transport has replaced, finished or dropped meanwhile: journal
+    /// and staging slot are somebody else's now. A raw image has no release.
+    fn is_under_way(&mut self, release: Option<ReleaseId>) -> Result<(), Refused> {
+        let same = self.state().pending.map(|pending| pending.release) == release;
+        match same && self.staging_is_free().is_ok() {
+            true => Ok(()),
+            false => Err(Reason::InstallRunning.refused()),
+        }
     }
 
     /// Whether the running image is the one that the plan wants.

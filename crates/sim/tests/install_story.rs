@@ -351,3 +351,22 @@ fn over_smp_an_upload_ends_in_a_trial() {
     });
     desk.boot("new", true);
 }
+
+/// Two transports at once: the release that came last is the one under way, and the other one is told so. Otherwise the
+/// journal would give the sequence number of one release to the image of the other.
+#[test]
+fn an_installation_that_was_overtaken_ends() {
+    let mut desk = desk(Shape::small(4, 0xff, true));
+    let (nine, ten) = (desk.release(9), desk.release(10));
+    desk.app(|device| {
+        let (mut first, mut second) = ([0; BUFFER_BYTES], [0; BUFFER_BYTES]);
+        let mut first = Receiving::new(&mut first, upload_of(&nine));
+        let mut second = Receiving::new(&mut second, upload_of(&ten));
+        first.push(&nine[..2000], device).unwrap();
+        second.push(&ten[..1000], device).unwrap();
+        let overtaken = first.push(&nine[2000..], device).unwrap_err();
+        assert_eq!(overtaken.reason, Reason::InstallRunning);
+        assert_eq!(device.state().pending.unwrap().release.sequence, 10);
+        assert_eq!(second.push(&ten[1000..], device), Ok(Step::Staged));
+    });
+}
