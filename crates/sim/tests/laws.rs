@@ -1,7 +1,7 @@
 //! The laws of starting, with an attacker who can write the flash and with flash that decays: no unauthorised image ever
 //! starts, counters never fall, and within three resets something authorised runs or recovery answers.
 
-use ampoule_sim::body::{Body, Boot, Made, Sim};
+use ampoule_sim::body::{Body, Boot, Ledger, Made, Sim};
 use ampoule_sim::chance::Chance;
 use ampoule_sim::device::{Shape, shapes};
 use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme};
@@ -255,4 +255,36 @@ fn without_root_or_image_recovery_answers() {
         desk.body.boot_unstored(&mut blank, Reset::Power),
         Ok(Boot::Recovery(Reason::NoRoot))
     );
+}
+
+/// A primary slot as a programmer leaves it when the image was padded by imgtool: with magic, or magic and confirm flag,
+/// and nothing else. It runs, is left as it is (format sheet, section 10, number 4), and takes updates.
+#[test]
+fn padded_images_run_and_take_updates() {
+    for shape in shapes(Shape::small) {
+        let desk = Desk::new(shape, Scheme::TestOnlyHash);
+        let slots = Slots::new(&desk.body.layout, &desk.start.nor).unwrap();
+        let trailer = slots.trailer(engine::layout::SlotId::Primary);
+        let start = desk.body.layout.primary.start;
+        for confirmed in [false, true] {
+            let mut nor = desk.body.provisioned();
+            nor.program(start, &desk.old.bytes);
+            let magic = codec::mcuboot::trailer::magic(trailer.max_align());
+            nor.program(desk.body.layout.primary.end() - magic.len() as u32, &magic);
+            if confirmed {
+                nor.program(start + trailer.image_ok_at(), &[1]);
+            }
+            let ledger = Ledger {
+                confirmed: Some("old"),
+                ..Ledger::default()
+            };
+            let mut sim = Sim::new(nor, ledger);
+            desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+            desk.body.boot_steady(&mut sim, "old").unwrap();
+            desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+            desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+            desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+            desk.body.boot_steady(&mut sim, "old").unwrap();
+        }
+    }
 }

@@ -59,14 +59,7 @@ impl Office {
         let two = app("2.0.0", "healthy");
         office.release("one", &one, 1, "1.0.0", 0, RECIPE_TARGET);
         office.release("two", &two, 2, "2.0.0", 0, RECIPE_TARGET);
-        office.release(
-            "large",
-            &two,
-            2,
-            "2.0.0",
-            BALLAST_BYTES,
-            RECIPE_TARGET,
-        );
+        office.release("large", &two, 2, "2.0.0", BALLAST_BYTES, RECIPE_TARGET);
         office.release("hangs", &app("3.0.0", "hang"), 3, "3.0.0", 0, RECIPE_TARGET);
         office.release("patient", &app("4.0.0", "patient"), 4, "4.0.0", 0, RECIPE_TARGET);
         office.release("unsure", &app("5.0.0", "never-confirm"), 5, "5.0.0", 0, RECIPE_TARGET);

@@ -1,11 +1,13 @@
 //! Power cuts at every operation of request, swap, trial, confirmation and revert, clean and torn, on every shape of
 //! flash and with new images shorter than, as long as and longer than the old one.
 
-use ampoule_sim::body::{Body, Sim};
+use ampoule_sim::body::{Body, Boot, Sim, ensure};
 use ampoule_sim::cuts::{Campaign, Findings, Nested, Tally, explore};
 use ampoule_sim::device::{Shape, shapes};
 use ampoule_sim::fixture::{Authority, Scheme};
 use ampoule_sim::story::Upgrade;
+use codec::mcuboot::trailer::SwapType;
+use engine::boot::Reset;
 use engine::layout::SlotId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,6 +134,54 @@ fn single_cuts_with_real_signatures() {
         }));
     }
     println!("with real signatures: {total}");
+    findings.tell();
+}
+
+/// Without a trial, as development may ask for: after any cut the new image is there for good, or on trial when the cut
+/// took the part of the request that said so, or the request did not arrive. The old image is whole either way (format
+/// sheet, section 10, number 1).
+#[test]
+fn single_cuts_of_a_permanent_upgrade() {
+    let torn = if soak() { 16 } else { 2 };
+    let (mut total, mut findings) = (Tally::default(), Findings::default());
+    for shape in shapes(Shape::small) {
+        for lens in lengths(shape) {
+            let story = Upgrade::new(shape, Scheme::TestOnlyHash, lens);
+            let campaign = Campaign::new(format!("permanent {shape} {lens:?}"), torn, &[]);
+            let scenario = |sim: &mut Sim| {
+                sim.note(|ledger| ledger.confirming = Some("new"));
+                story
+                    .body
+                    .app(sim, |device| device.request_swap(None, SwapType::Permanent))?;
+                sim.note(|ledger| ledger.done.push("requested"));
+                story.body.boot_to(sim, Reset::Software, "new", false)?;
+                story.body.boot_steady(sim, "new")
+            };
+            let aftermath = |sim: &mut Sim| {
+                let requested = sim.ledger().done.contains(&"requested");
+                let boot = story.body.boot(sim, Reset::Power)?;
+                let expected = match boot {
+                    Boot::Runs("new", false) => true,
+                    Boot::Runs("new", true) | Boot::Runs("old", false) => !requested,
+                    _ => false,
+                };
+                ensure(expected, || format!("{boot:?}, requested: {requested}"))?;
+                if boot != Boot::Runs("old", false) {
+                    let fallback = story.body.fallback(&sim.nor).map(|image| image.name);
+                    ensure(fallback == Some("old"), || {
+                        format!("{fallback:?} is in the secondary slot")
+                    })?;
+                }
+                if boot == Boot::Runs("new", true) {
+                    story.body.confirm(sim, "new")?;
+                    story.body.boot_to(sim, Reset::Software, "new", false)?;
+                }
+                story.update_to_next(sim)
+            };
+            total.add(findings.gather(|| explore(&campaign, &story.start, scenario, aftermath)));
+        }
+    }
+    println!("permanent upgrades: {total}");
     findings.tell();
 }
 
