@@ -108,7 +108,10 @@ impl Monkey {
                 Ok(())
             }
             // Without a working flash there is nothing to start; the next reset tries again.
-            Ok(Boot::Recovery(reason)) if reason.number() == 515 => Ok(self.count("recovery for want of flash")),
+            Ok(Boot::Recovery(reason)) if reason.number() == 515 => {
+                self.count("recovery for want of flash");
+                Ok(())
+            }
             Ok(Boot::Recovery(reason)) => Err(format!("recovery: {}", reason.name())),
             Err(what) if what == POWER_FAILED => Ok(()),
             Err(what) => Err(what),
