@@ -1,5 +1,6 @@
 //! The board's programs, built by cargo when a test or the demo needs them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +13,7 @@ const TARGET: &str = "thumbv7em-none-eabihf";
 const PROFILE: &str = "firmware";
 
 /// One build of bootloader and application.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Build {
     /// Version that the application prints.
     pub version: String,
@@ -65,10 +66,14 @@ impl Build {
         self
     }
 
-    /// Builds, and keeps a copy that the next build does not overwrite.
+    /// Builds, once in the life of this process, and keeps a copy that the next build does not overwrite.
     pub fn run(&self) -> Result<Programs, QemuError> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // Tests that run side by side ask for the same few builds, and cargo would make them anew at every change.
+        static DONE: Mutex<BTreeMap<Build, Programs>> = Mutex::new(BTreeMap::new());
+        let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(programs) = done.get(self) {
+            return Ok(programs.clone());
+        }
         let output = self
             .command()
             .output()
@@ -77,8 +82,11 @@ impl Build {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(QemuError::new(format!("the firmware does not build:\n{text}")));
         }
-        self.keep()
-            .map_err(|e| QemuError::new(format!("cannot keep the firmware: {e}")))
+        let programs = self
+            .keep()
+            .map_err(|e| QemuError::new(format!("cannot keep the firmware: {e}")))?;
+        done.insert(self.clone(), programs.clone());
+        Ok(programs)
     }
 
     fn command(&self) -> Command {

@@ -100,6 +100,11 @@ impl Key {
         Key { scheme, secret }
     }
 
+    /// The private half, 32 bytes, for other tools that are to sign with it.
+    pub fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
     fn p256(&self) -> p256::ecdsa::SigningKey {
         p256::ecdsa::SigningKey::from_slice(&self.secret).expect("below the group order")
     }

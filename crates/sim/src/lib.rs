@@ -15,4 +15,5 @@ pub mod fixture;
 pub mod nor;
 pub mod qemu;
 pub mod smp;
+pub mod station;
 pub mod story;
