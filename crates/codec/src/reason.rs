@@ -172,15 +172,20 @@ impl Reason {
 
     /// A refusal without further detail.
     pub const fn refused(self) -> Refused {
-        Refused {
-            reason: self,
-            detail: "",
-        }
+        self.about("")
     }
 
     /// A refusal that names what it is about, such as the exceeded limit.
+    #[cfg_attr(
+        target_os = "none",
+        allow(unused_variables, reason = "a device keeps the number only")
+    )]
     pub const fn about(self, detail: &'static str) -> Refused {
-        Refused { reason: self, detail }
+        Refused {
+            reason: self,
+            #[cfg(not(target_os = "none"))]
+            detail,
+        }
     }
 
     /// Whether the same file may succeed later on the same device (profile section 17: all others are permanent).
@@ -206,7 +211,9 @@ impl Reason {
 pub struct Refused {
     /// The numbered reason.
     pub reason: Reason,
-    /// The limit, key or field concerned; empty where the reason says it all.
+    /// The limit, key or field concerned; empty where the reason says it all. For people at a desk: a device sends the
+    /// number, and a refusal of two bytes instead of twelve makes it an eighth smaller.
+    #[cfg(not(target_os = "none"))]
     pub detail: &'static str,
 }
 
@@ -225,11 +232,11 @@ impl fmt::Display for Refused {
             self.reason.name(),
             self.reason.what()
         )?;
-        if self.detail.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.detail)
+        #[cfg(not(target_os = "none"))]
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
         }
+        Ok(())
     }
 }
 

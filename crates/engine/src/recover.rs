@@ -4,7 +4,6 @@
 use crate::boot::{self, Board, Buffers};
 use crate::flash::{Flash, WRITE_SIZE_MAX};
 use crate::layout::{SlotId, Slots};
-use crate::slot::{self, SlotReader};
 use crate::smp::Action;
 use crate::store::{Found, Store};
 use crate::swap;
@@ -12,7 +11,7 @@ use codec::mcuboot::{HEADER_BYTES, ImageHeader};
 use codec::record::Lifecycle;
 use codec::roots::Environment;
 use codec::smp::response::{BOOTLOADER_NAME, Parameters, RootInfo};
-use codec::smp::{DeviceInfo, Header, ImageState, Piece, Request, Response, SlotSize, UpdateState};
+use codec::smp::{DeviceInfo, Header, Piece, Request, Response, SlotSize, UpdateState};
 use codec::{Reason, Refused};
 use trust::root::{Role, TrustRoot};
 
@@ -57,7 +56,6 @@ impl<'m> Recovery<'m> {
         let Ok((header, body)) = Header::split(message) else {
             return (&[], Action::None);
         };
-        let mut images = [ImageState::default(); 1];
         let mut slots = [SlotSize {
             slot: 0,
             size: board.layout.primary.len,
@@ -65,9 +63,9 @@ impl<'m> Recovery<'m> {
         }];
         let mut action = Action::None;
         let response = Request::decode(&header, body)
-            .and_then(|request| self.answer(&request, flash, board, &mut images, &mut slots, &mut action))
+            .and_then(|request| self.answer(&request, flash, board, &mut slots, &mut action))
             .unwrap_or_else(Response::Refused);
-        (response.encode(&header, out), action)
+        (response.encode_naming(|_| "", &header, out), action)
     }
 
     fn answer<'a, F: Flash>(
@@ -75,7 +73,6 @@ impl<'m> Recovery<'m> {
         request: &Request<'a>,
         flash: &mut F,
         board: &Board<'_>,
-        images: &'a mut [ImageState; 1],
         slots: &'a mut [SlotSize; 1],
         action: &mut Action,
     ) -> Result<Response<'a>, Reason> {
@@ -88,7 +85,8 @@ impl<'m> Recovery<'m> {
                 *action = Action::Reset;
                 Response::Done
             }
-            Request::ImageStates => Response::Images(list(flash, board, images)?),
+            // Nothing here may start.
+            Request::ImageStates => Response::Images(&[]),
             Request::SlotInfo => Response::Slots {
                 slots,
                 image_bytes_max: Slots::new(board.layout, flash)?.image_len_max(),
@@ -272,22 +270,4 @@ fn provision<F: Flash>(root: &[u8], flash: &mut F, board: &Board<'_>) -> Result<
     }
     Store::provision(flash, board.layout, root)?;
     Ok(())
-}
-
-fn list<'i, F: Flash>(
-    flash: &mut F,
-    board: &Board<'_>,
-    images: &'i mut [ImageState; 1],
-) -> Result<&'i [ImageState], Reason> {
-    let slots = Slots::new(board.layout, flash)?;
-    let mut reader = SlotReader::new(flash, &slots, SlotId::Primary, 0);
-    let Ok(image) = slot::identify(&mut reader, slots.image_len_max()) else {
-        return Ok(&[]);
-    };
-    *images = [ImageState {
-        version: image.version,
-        hash: Some(image.digest),
-        ..ImageState::default()
-    }];
-    Ok(images)
 }

@@ -166,23 +166,31 @@ pub struct RootInfo {
     pub production: bool,
 }
 
+/// What a refusal calls its reason, beside the number.
+pub type Naming = fn(Reason) -> &'static str;
+
 impl Response<'_> {
     /// Writes the whole message that answers the request with this header to the start of `out`; gives its bytes.
     ///
     /// An answer that does not fit becomes a refusal with [`Reason::Limit`]; nothing at all is written when `out` has
     /// fewer than [`RESPONSE_BYTES_MIN`] bytes and that does not fit either, or when `request` is not a request.
     pub fn encode<'b>(&self, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
+        self.encode_naming(Reason::name, request, out)
+    }
+
+    /// The same with other names of reasons, or with none: where flash is scarce, the number has to do.
+    pub fn encode_naming<'b>(&self, name: Naming, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
         let len = self
-            .try_encode(request, out)
-            .or_else(|Full| Response::Refused(Reason::Limit).try_encode(request, out))
+            .try_encode(name, request, out)
+            .or_else(|Full| Response::Refused(Reason::Limit).try_encode(name, request, out))
             .unwrap_or(0);
         out.get(..len).unwrap_or(&[])
     }
 
-    fn try_encode(&self, request: &Header, out: &mut [u8]) -> Result<usize, Full> {
+    fn try_encode(&self, name: Naming, request: &Header, out: &mut [u8]) -> Result<usize, Full> {
         let op = request.op.response().ok_or(Full)?;
         let (head, room) = out.split_first_chunk_mut::<HEADER_BYTES>().ok_or(Full)?;
-        let body_len = cbor::encode(room, |writer| self.write(request.group, writer))?.len();
+        let body_len = cbor::encode(room, |writer| self.write(name, request.group, writer))?.len();
         let len = u16::try_from(body_len).map_err(|_| Full)?;
         let header = Header {
             op,
@@ -195,7 +203,7 @@ impl Response<'_> {
     }
 
     #[inline(never)]
-    fn write(&self, group: u16, writer: &mut Writer<'_>) {
+    fn write(&self, name: Naming, group: u16, writer: &mut Writer<'_>) {
         match *self {
             Response::Done => put::map(writer, 0),
             Response::Echo(text) => one_text(writer, "r", text),
@@ -231,7 +239,7 @@ impl Response<'_> {
                 put::map(writer, 1);
                 put::bytes(writer, "report", report);
             }
-            Response::Refused(reason) => write_refusal(reason, group, writer),
+            Response::Refused(reason) => write_refusal(reason, name(reason), group, writer),
         }
     }
 }
@@ -242,7 +250,7 @@ fn one_text(writer: &mut Writer<'_>, key: &str, text: &str) {
 }
 
 /// Existing clients know the standard groups' numbers only and refuse keys that they do not know; `rsn` they show.
-fn write_refusal(reason: Reason, group: u16, writer: &mut Writer<'_>) {
+fn write_refusal(reason: Reason, name: &str, group: u16, writer: &mut Writer<'_>) {
     if group == group::AMPOULE {
         put::map(writer, 1);
         put::uint(writer, "rc", u32::from(reason.number()));
@@ -251,7 +259,8 @@ fn write_refusal(reason: Reason, group: u16, writer: &mut Writer<'_>) {
     put::map(writer, 2);
     put::uint(writer, "rc", MgmtErr::from(reason) as u32);
     let number = Decimal::new(u32::from(reason.number()));
-    put::parts(writer, "rsn", &[number.as_bytes(), b" ", reason.name().as_bytes()]);
+    let gap: &[u8] = if name.is_empty() { b"" } else { b" " };
+    put::parts(writer, "rsn", &[number.as_bytes(), gap, name.as_bytes()]);
 }
 
 impl ImageState {
