@@ -8,6 +8,7 @@
 use crate::chance::Chance;
 use crate::nor::{Fault, Nor, Operation};
 use std::fmt;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -115,6 +116,12 @@ impl Tally {
     /// All cuts.
     pub fn cuts(&self) -> u64 {
         self.clean + self.torn
+    }
+
+    /// Says what was tried, past the test harness, which would keep it to itself.
+    pub fn tell(&self, what: &str) {
+        // A report that cannot be written is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "power cuts, {what}: {self}");
     }
 
     /// Adds another campaign's.

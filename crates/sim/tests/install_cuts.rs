@@ -51,7 +51,7 @@ fn single_cuts_of_an_installation_on_every_shape() {
         assert_eq!(story.new.bytes.len(), lens.1);
         total.add(findings.gather(|| both_ways(&story, &format!("install {shape} {lens:?}"), torn, &[])));
     }
-    println!("single cuts of an installation: {total}");
+    total.tell("single cuts of an installation");
     findings.tell();
 }
 
@@ -67,7 +67,7 @@ fn cuts_in_a_row_of_an_installation() {
         };
         total.add(findings.gather(|| both_ways(&story, &format!("install rows {shape}"), 1, &nested)));
     }
-    println!("cuts in a row of an installation: {total}");
+    total.tell("cuts in a row of an installation");
     findings.tell();
 }
 
@@ -83,7 +83,7 @@ fn pairs_of_cuts_of_an_installation() {
         let nested = [Nested::All { torn: 1 }];
         total.add(findings.gather(|| both_ways(&story, &format!("install pairs {shape}"), 1, &nested)));
     }
-    println!("pairs of cuts of an installation: {total}");
+    total.tell("pairs of cuts of an installation");
     findings.tell();
 }
 
@@ -107,6 +107,6 @@ fn cuts_of_an_installation_with_a_detached_table() {
         let nested = [Nested::Sample(if soak() { 8 } else { 1 })];
         total.add(findings.gather(|| both_ways(&story, &format!("detached rows {shape}"), torn, &nested)));
     }
-    println!("cuts of an installation with a detached table: {total}");
+    total.tell("cuts of an installation with a detached table");
     findings.tell();
 }

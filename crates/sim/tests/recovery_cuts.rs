@@ -119,7 +119,7 @@ fn a_cut_never_leaves_a_device_beyond_help() {
             total.add(findings.gather(|| explore(&campaign, &start, help, help)));
         }
     }
-    println!("cuts while being helped: {total}");
+    total.tell("cuts while being helped");
     findings.tell();
 }
 

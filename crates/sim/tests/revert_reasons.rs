@@ -162,7 +162,7 @@ fn a_cut_does_not_change_the_reason() {
             "{shape}: the watchdog was forgotten after {forgotten} cuts"
         );
     }
-    println!("cuts while going back: {total}");
+    total.tell("cuts while going back");
     findings.tell();
 }
 
@@ -188,6 +188,6 @@ fn a_cut_while_the_image_comes_in_tells_no_lies() {
         };
         total.add(findings.gather(|| explore(&campaign, &desk.requested, scenario, aftermath)));
     }
-    println!("cuts while coming in: {total}");
+    total.tell("cuts while coming in");
     findings.tell();
 }

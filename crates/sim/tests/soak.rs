@@ -87,7 +87,7 @@ fn a_few_random_devices() {
         total.add(upgrade(number, &mut chance));
         total.add(installation(number, &mut chance));
     }
-    println!("random devices: {total}");
+    total.tell("random devices");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn soak_of_power_cuts() {
     let seconds = variable("AMPOULE_SOAK_SECONDS").unwrap_or(60);
     let from = variable("AMPOULE_SOAK_FROM").unwrap_or(1000);
     let (devices, total) = run(from, Duration::from_secs(seconds));
-    println!("soak: {devices} devices from {from} on: {total}");
+    total.tell(&format!("soak of {devices} devices from {from} on"));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn single_cuts_on_every_shape() {
             }));
         }
     }
-    println!("single cuts: {total}");
+    total.tell("single cuts");
     findings.tell();
 }
 
@@ -95,7 +95,7 @@ fn pairs_of_cuts_on_tiny_shapes() {
             }));
         }
     }
-    println!("pairs of cuts: {total}");
+    total.tell("pairs of cuts");
     findings.tell();
 }
 
@@ -114,7 +114,7 @@ fn sampled_cuts_in_a_row_on_every_shape() {
             }));
         }
     }
-    println!("cuts in a row: {total}");
+    total.tell("cuts in a row");
     findings.tell();
 }
 
@@ -133,7 +133,7 @@ fn single_cuts_with_real_signatures() {
             })
         }));
     }
-    println!("with real signatures: {total}");
+    total.tell("with real signatures");
     findings.tell();
 }
 
@@ -181,7 +181,7 @@ fn single_cuts_of_a_permanent_upgrade() {
             total.add(findings.gather(|| explore(&campaign, &story.start, scenario, aftermath)));
         }
     }
-    println!("permanent upgrades: {total}");
+    total.tell("permanent upgrades");
     findings.tell();
 }
 
