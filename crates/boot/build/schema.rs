@@ -227,7 +227,7 @@ impl Board {
         rule(sector_size != 0 && sector_size % write_size == 0, || {
             "flash.sector-size must be a multiple of flash.write-size".into()
         })?;
-        rule(self.memory.flash.size % sector_size == 0, || {
+        rule(self.memory.flash.size.is_multiple_of(sector_size), || {
             "memory.flash must be whole sectors".into()
         })?;
         rule(matches!(erased, 0x00 | 0xff), || {
@@ -270,7 +270,7 @@ impl Board {
             .start
             .wrapping_add(self.flash.regions.primary.start)
             .wrapping_add(header);
-        rule(vectors % VECTOR_ALIGN == 0, || {
+        rule(vectors.is_multiple_of(VECTOR_ALIGN), || {
             format!(
                 "the vector table behind the header would stand at {vectors:#x}, not at a multiple of {VECTOR_ALIGN:#x}"
             )
