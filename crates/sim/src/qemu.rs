@@ -104,7 +104,8 @@ pub struct Board {
     folder: TempDir,
     cursor: usize,
     smp: Smp,
-    _flash: File,
+    /// Locked while the board runs.
+    flash: File,
 }
 
 enum Smp {
@@ -154,7 +155,7 @@ impl Board {
             folder,
             cursor: 0,
             smp: Smp::Unconnected,
-            _flash: flash_file,
+            flash: flash_file,
         };
         board.smp = board.connect(options.smp)?;
         Ok(board)
@@ -273,6 +274,8 @@ impl Board {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
+        // Closing alone would not do: a process that another thread is just starting holds the same open file for a moment.
+        let _ = self.flash.unlock();
     }
 }
 
