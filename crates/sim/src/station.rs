@@ -97,7 +97,6 @@ impl Station {
         let step = Receiving::new(&mut buffer, upload).push(release, &mut device);
         assert_eq!(step, Ok(Step::Staged));
         device.request_swap(None, SwapType::Test).expect("a request");
-        drop(device);
         nor
     }
 
