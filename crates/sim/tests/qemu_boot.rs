@@ -93,3 +93,62 @@ fn from_erased_to_confirmed_and_back_from_a_hang() {
         Err(SmpError::Refused(Reason::SeqRollback))
     );
 }
+
+/// Every way in which a new image can fail its trial on the board ends in the old one, with the reason why; and one
+/// that waits for a person is confirmed by one. Images are signed with Ed25519 here.
+#[test]
+fn a_trial_ends_as_its_image_behaves() {
+    let (bench, one) = Bench::new(Scheme::Ed25519, &Build::version("1.0.0")).expect("a bench");
+    let mut board = bench.start(&Options::default()).expect("a board");
+    let wait = |board: &mut Board, text: &str| board.wait_for(text, PATIENCE).unwrap_or_else(|e| panic!("{e}"));
+    wait(&mut board, "nothing may start");
+    let image = bench.image(&one, (1, 0, 0), 1, 0).expect("an image");
+    bench.provision(&mut board, &image).expect("an image and a root");
+    wait(&mut board, "app: self-test passed");
+
+    let mut sequence = 1;
+    let mut install = |board: &mut Board, behaviour: &str| {
+        sequence += 1;
+        let version = format!("{sequence}.0.0");
+        let programs = Build::version(&version)
+            .behaving(behaviour)
+            .run()
+            .expect("the firmware builds");
+        let image = bench.image(&programs, (sequence as u8, 0, 0), 1, 0).expect("an image");
+        smp(board)
+            .upload(Destination::Image, &bench.release(sequence, &image, 1))
+            .expect("a release");
+        smp(board).try_staged().expect("a trial");
+        assert_eq!(wait(board, "boot: starting "), format!("{version}+0 trial"));
+    };
+    let confirm = Request::SetImageState {
+        hash: None,
+        confirm: true,
+    };
+
+    // It crashes: taken back for the fault.
+    install(&mut board, "crash");
+    assert_eq!(wait(&mut board, "boot: starting "), "1.0.0+0 confirmed");
+    assert_eq!(wait(&mut board, "app: version "), "1.0.0 after fault");
+    assert_eq!(wait(&mut board, "app: last update "), "reverted: 932 REVERTED_FAULT");
+    wait(&mut board, "app: self-test passed");
+
+    // Its self-test fails: nobody can confirm it over the wire, and its deadline passes.
+    install(&mut board, "never-confirm");
+    wait(&mut board, "app: self-test failed");
+    assert_eq!(
+        smp(&mut board).tell(&confirm),
+        Err(SmpError::Refused(Reason::NotSelfTested))
+    );
+    assert_eq!(wait(&mut board, "boot: starting "), "1.0.0+0 confirmed");
+    assert_eq!(wait(&mut board, "app: last update "), "reverted: 931 REVERTED_WATCHDOG");
+    wait(&mut board, "app: self-test passed");
+
+    // It waits for a person: confirmed over the wire, it outlives its deadline and the next power cut.
+    install(&mut board, "patient");
+    wait(&mut board, "app: self-test passed");
+    smp(&mut board).tell(&confirm).expect("confirmed");
+    drop(board);
+    let mut board = bench.start(&Options::default()).expect("a board");
+    assert_eq!(wait(&mut board, "boot: starting "), "4.0.0+0 confirmed");
+}
