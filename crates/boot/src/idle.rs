@@ -8,13 +8,21 @@ pub const TICK_MS: u32 = 10;
 const TICK_RELOAD: u32 = CLOCK_HZ / 1000 * TICK_MS - 1;
 const _: () = assert!(TICK_RELOAD < 1 << 24, "SysTick counts 24 bits");
 
-// SAFETY (all of this block): registers of the ARMv7-M system control space (Arm DDI 0403, B3), on every such core.
+// The system control space of every ARMv7-M core (Arm DDI 0403, B3).
+
+// SAFETY: the SysTick control register.
 const SYST_CSR: Register = unsafe { Register::at(0xe000_e010) };
+// SAFETY: the SysTick reload value register.
 const SYST_RVR: Register = unsafe { Register::at(0xe000_e014) };
+// SAFETY: the SysTick current value register.
 const SYST_CVR: Register = unsafe { Register::at(0xe000_e018) };
+// SAFETY: the interrupt set-enable register.
 const NVIC_ISER0: Register = unsafe { Register::at(0xe000_e100) };
+// SAFETY: the interrupt clear-enable register.
 const NVIC_ICER0: Register = unsafe { Register::at(0xe000_e180) };
+// SAFETY: the interrupt clear-pending register.
 const NVIC_ICPR0: Register = unsafe { Register::at(0xe000_e280) };
+// SAFETY: the interrupt control and state register.
 const ICSR: Register = unsafe { Register::at(0xe000_ed04) };
 
 const SYST_ENABLE_INTERRUPT_CORE_CLOCK: u32 = 0b111;
