@@ -3,8 +3,9 @@
 //! Two programs stand on it: `bin/bootloader.rs`, which decides what may start, and `bin/app.rs`, the demonstration
 //! application. Everything that depends on the board comes from its board file (docs/board-file.md) through [`board`].
 //!
-//! This crate holds all `unsafe` code of the project. It is of four kinds, each in one place: device registers
-//! ([`mmio`]), memory-mapped flash ([`flash`]), the retained words ([`retained`]) and the jump ([`start`]).
+//! This crate holds all `unsafe` code of the project. It is of a few kinds, each in one place: device registers
+//! ([`mmio`]), memory-mapped flash ([`flash`]), the retained words ([`retained`]), the jump ([`start`]), fault handlers
+//! and vector table (`traps`), memory functions in assembly (`mem`), and the painted stack of a measurement (`measure`).
 //! No interrupt handler exists: the programs wait with interrupts masked and look at the devices themselves
 //! ([`idle`]), so nothing here is shared between contexts, the fault handlers aside.
 #![no_std]

@@ -98,7 +98,7 @@ fn main() -> ! {
             tested = true;
             self_test(&mut console, &mut device);
         }
-        feed(&mut device, &mut console);
+        feed(&mut device);
     }
 }
 
@@ -164,7 +164,7 @@ fn self_test(console: &mut Console, device: &mut Device<'_, Flash>) {
 }
 
 /// A trial has its deadline, and the watchdog that the bootloader armed keeps it: it is fed once the image is confirmed.
-fn feed(device: &mut Device<'_, Flash>, _: &mut Console) {
+fn feed(device: &mut Device<'_, Flash>) {
     if device.is_confirmed().unwrap_or(false) {
         watchdog::arm(board::WATCHDOG_S);
     }
