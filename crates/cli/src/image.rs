@@ -12,7 +12,7 @@ use ::trust::{PORTABLE, TrustRoot};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use codec::limits::Limits;
 use codec::mcuboot::{Dependency, ImageVersion};
-use keys::{Code, Error, PublicKey, Result, Signer};
+use keys::{Code, Error, KeyUri, PublicKey, Result, Signer};
 use serde_json::{Value, json};
 
 use crate::files;
@@ -51,9 +51,9 @@ pub(crate) struct Sign {
     /// The image to write
     outfile: PathBuf,
 
-    /// Private key file (repeat for several signatures); without one the image carries only its hash
-    #[arg(short, long, value_name = "FILE")]
-    key: Vec<PathBuf>,
+    /// Private key (repeat for several signatures); without one the image carries only its hash
+    #[arg(short, long, value_name = "KEY")]
+    key: Vec<KeyUri>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 
@@ -221,7 +221,7 @@ impl Sign {
         let options = self.options()?;
         let firmware = Firmware::read(&self.infile)?;
         let keys = signing::open_all(&self.key, &self.passphrase, out)?;
-        let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+        let signers: Vec<&dyn Signer> = keys.iter().map(|key| &**key).collect();
         let image = build(&firmware.bytes, &options, &signers)?;
         if is_hex(&self.outfile) {
             let address = self.hex_address(&firmware)?;
@@ -329,9 +329,9 @@ pub(crate) struct AddSignature {
     infile: PathBuf,
     /// The image to write
     outfile: PathBuf,
-    /// Private key file
-    #[arg(short, long, value_name = "FILE")]
-    key: PathBuf,
+    /// Private key
+    #[arg(short, long, value_name = "KEY")]
+    key: KeyUri,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
@@ -340,7 +340,7 @@ impl AddSignature {
     fn run(&self, out: Out) -> Result<()> {
         let image = Firmware::read(&self.infile)?;
         let key = signing::open(&self.key, &self.passphrase, out)?;
-        let signed = add_signature(&image.bytes, &key)?;
+        let signed = add_signature(&image.bytes, &*key)?;
         if is_hex(&self.outfile) {
             let address = image
                 .address
@@ -365,8 +365,8 @@ pub(crate) struct Verify {
     /// The image
     imgfile: PathBuf,
     /// Key that must have signed it; without key and root only the hash is checked
-    #[arg(short, long, value_name = "FILE", conflicts_with = "root")]
-    key: Option<PathBuf>,
+    #[arg(short, long, value_name = "KEY", conflicts_with = "root")]
+    key: Option<KeyUri>,
     /// Trust root whose image role must have signed it
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -402,15 +402,15 @@ impl Verify {
             return verify(image, Authority::Root(&root));
         }
         match &self.key {
-            Some(path) => verify(image, Authority::Key(&self.public_key(path, out)?)),
+            Some(uri) => verify(image, Authority::Key(&self.public_key(uri, out)?)),
             None => verify(image, Authority::Nobody),
         }
     }
 
-    fn public_key(&self, path: &Path, out: Out) -> Result<PublicKey> {
-        match PublicKey::read(path) {
+    fn public_key(&self, uri: &KeyUri, out: Out) -> Result<PublicKey> {
+        match signing::public(uri) {
             Err(error) if error.is(Code::PassphraseNeeded) => {
-                EitherHalf::open(path, &self.passphrase, out).map(|key| key.public().clone())
+                EitherHalf::open(uri, &self.passphrase, out).map(|key| key.public().clone())
             }
             read => read,
         }

@@ -1,10 +1,10 @@
 //! `ampoule key`: make and look at private keys.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::release::hex::text as hex;
 use clap::{Args, Subcommand, ValueEnum};
-use keys::{Code, DevelopmentOnly, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
 use serde_json::{Value, json};
 
 use crate::out::Out;
@@ -61,7 +61,7 @@ impl New {
             Algorithm::P256 => SignatureAlgorithm::Esp256,
         })?;
         key.save_new(&self.file, &passphrase)?;
-        let mut description = describe(&self.file, key.public_key());
+        let mut description = describe(&KeyUri::File(self.file.clone()), key.public_key());
         description["encrypted"] = json!(true);
         let text = format!(
             "Wrote {}. Keep a copy of the file and its passphrase apart from each other: nobody can recover either.\n{}",
@@ -88,8 +88,8 @@ impl New {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// A private or public key file
-    file: PathBuf,
+    /// A private or public key
+    key: KeyUri,
     /// Print the public key in PEM form and nothing else
     #[arg(long)]
     pem: bool,
@@ -102,16 +102,16 @@ pub(crate) struct Show {
 
 impl Show {
     fn run(&self, out: Out) -> Result<()> {
-        let public = match PublicKey::read(&self.file) {
+        let public = match signing::public(&self.key) {
             Ok(public) if !self.unlock => public,
             Err(error) if !error.is(Code::PassphraseNeeded) => return Err(error),
-            _ => signing::open(&self.file, &self.passphrase, out)?.public_key().clone(),
+            _ => signing::open(&self.key, &self.passphrase, out)?.public_key().clone(),
         };
         if let Some(name) = public.published_sample() {
             out.note(format!("warning: {}", DevelopmentOnly::PublishedSample(name)));
         }
         let text = if self.pem { public.to_pem() } else { prose(&public) };
-        out.result(text, &describe(&self.file, &public));
+        out.result(text, &describe(&self.key, &public));
         Ok(())
     }
 }
@@ -125,9 +125,9 @@ fn prose(public: &PublicKey) -> String {
     )
 }
 
-fn describe(path: &Path, public: &PublicKey) -> Value {
+fn describe(key: &KeyUri, public: &PublicKey) -> Value {
     json!({
-        "file": path.display().to_string(),
+        "key": key.to_string(),
         "algorithm": public.algorithm_name(),
         "key_id": hex(&public.thumbprint()),
         "image_key_hash": hex(&public.image_key_hash()),

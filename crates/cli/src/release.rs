@@ -7,7 +7,7 @@ use ::release::tree::Tree;
 use ::release::{Recipe, assemble, input, inspect, recipe, root, verify};
 use clap::{Args, Subcommand};
 use codec::limits::Limits;
-use keys::{Code, Result, Signer};
+use keys::{Code, KeyUri, Result, Signer};
 use trust::TrustRoot;
 
 use crate::files;
@@ -64,10 +64,10 @@ pub(crate) struct Build {
     output: PathBuf,
     /// Private release key (repeat, once for each signature)
     #[arg(short, long, value_name = "KEY", required = true)]
-    key: Vec<PathBuf>,
+    key: Vec<KeyUri>,
     /// Private image key for images that the recipe wants signed here (repeat)
     #[arg(long, value_name = "KEY")]
-    image_key: Vec<PathBuf>,
+    image_key: Vec<KeyUri>,
     /// Trust root of the devices: images below its threshold are refused
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -84,7 +84,7 @@ impl Build {
         let root = self.root.as_deref().map(input::bytes).transpose()?;
         let root = root.as_deref().map(read_root).transpose()?;
         let image_keys = signing::open_all(&self.image_key, &self.passphrase, out)?;
-        let image_signers: Vec<&dyn Signer> = image_keys.iter().map(|key| key as &dyn Signer).collect();
+        let image_signers: Vec<&dyn Signer> = image_keys.iter().map(|key| &**key).collect();
         let draft = assemble(&recipe, &image_signers, root.as_ref())?;
         let envelope = self.sign(&draft, out)?;
         for note in draft.notes() {
@@ -97,8 +97,8 @@ impl Build {
 
     fn sign(&self, draft: &::release::Draft, out: Out) -> Result<Envelope> {
         let mut envelope: Option<Envelope> = None;
-        for path in &self.key {
-            let key = signing::open(path, &self.passphrase, out)?;
+        for uri in &self.key {
+            let key = signing::open(uri, &self.passphrase, out)?;
             envelope = Some(match envelope {
                 None => draft.sign(&key)?,
                 Some(signed) => signed.add_signature(&key)?,
@@ -114,7 +114,7 @@ pub(crate) struct Sign {
     release: PathBuf,
     /// Private release key (repeat)
     #[arg(short, long, value_name = "KEY", required = true)]
-    key: Vec<PathBuf>,
+    key: Vec<KeyUri>,
     /// Where to write the result; without it the release itself gets the signature
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -131,8 +131,8 @@ impl Sign {
         verify::check_content(&envelope)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
         let root = root.as_deref().map(read_root).transpose()?;
-        for path in &self.key {
-            let key = signing::open(path, &self.passphrase, out)?;
+        for uri in &self.key {
+            let key = signing::open(uri, &self.passphrase, out)?;
             envelope = envelope.add_signature(&key)?;
         }
         let verdict = judge(&envelope, root.as_ref(), out)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use keys::file::{FileKey, LockedKey};
 use keys::passphrase::PASSPHRASE_BYTES_MAX;
-use keys::{Code, DevelopmentOnly, Passphrase, PublicKey, Result, Signer};
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, Signer};
 use zeroize::Zeroizing;
 
 use crate::out::Out;
@@ -69,52 +69,70 @@ fn from_env(name: &str) -> Result<Passphrase> {
         .map_err(|_| Code::PassphraseEnv.error(format!("the environment variable {name} is not set")))
 }
 
-/// Opens a private key file; warns when its signatures are good for development only.
-pub(crate) fn open(path: &Path, passphrase: &PassphraseArgs, out: Out) -> Result<FileKey> {
+/// Opens a private key, wherever it is; warns when its signatures are good for development only.
+pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
+    let key: Box<dyn Signer> = match uri {
+        KeyUri::File(path) => Box::new(open_file(path, passphrase)?),
+        _ => return Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
+    };
+    if let Some(reason) = key.development_only() {
+        out.note(format!("warning: {uri}: for development only: {reason}"));
+    }
+    Ok(key)
+}
+
+fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileKey> {
     let locked = LockedKey::read(path)?;
     let passphrase = if locked.needs_passphrase() {
         Some(passphrase.for_key(path)?)
     } else {
         None
     };
-    let key = locked.unlock(passphrase.as_ref())?;
-    if let Some(reason) = key.development_only() {
-        out.note(format!("warning: {}: for development only: {reason}", path.display()));
-    }
-    Ok(key)
+    locked.unlock(passphrase.as_ref())
 }
 
-/// Opens several private key files, in the order given.
-pub(crate) fn open_all(paths: &[PathBuf], passphrase: &PassphraseArgs, out: Out) -> Result<Vec<FileKey>> {
-    paths.iter().map(|path| open(path, passphrase, out)).collect()
+/// Opens several private keys, in the order given.
+pub(crate) fn open_all(uris: &[KeyUri], passphrase: &PassphraseArgs, out: Out) -> Result<Vec<Box<dyn Signer>>> {
+    uris.iter().map(|uri| open(uri, passphrase, out)).collect()
+}
+
+/// Reads the public half of a key without opening the private one.
+///
+/// Error: [`Code::PassphraseNeeded`] where only the private half says it.
+pub(crate) fn public(uri: &KeyUri) -> Result<PublicKey> {
+    match uri {
+        KeyUri::File(path) => PublicKey::read(path),
+        _ => Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
+    }
 }
 
 /// A key of which either half was given.
 pub(crate) enum EitherHalf {
     /// It can sign.
-    Private(Box<FileKey>),
+    Private(Box<dyn Signer>),
     /// It can only be listed.
     Public(PublicKey),
 }
 
 impl EitherHalf {
     /// Opens a public key, or a private one with its passphrase.
-    pub(crate) fn open(path: &Path, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
-        match open(path, passphrase, out) {
-            Ok(key) => Ok(EitherHalf::Private(Box::new(key))),
-            Err(error) if error.is(Code::KeyPublicOnly) => PublicKey::read(path).map(EitherHalf::Public),
+    pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
+        match open(uri, passphrase, out) {
+            Ok(key) => Ok(EitherHalf::Private(key)),
+            Err(error) if error.is(Code::KeyPublicOnly) => public(uri).map(EitherHalf::Public),
             Err(error) => Err(error),
         }
     }
 
     /// A key that is only to be listed: an encrypted private file is opened only where it does not state its public
     /// half; an unencrypted one always, to know that it is.
-    pub(crate) fn public_of(path: &Path, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
-        let unencrypted = LockedKey::read(path).is_ok_and(|locked| !locked.needs_passphrase());
-        match PublicKey::read(path) {
+    pub(crate) fn public_of(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
+        let unencrypted =
+            (uri.as_file()).is_some_and(|path| LockedKey::read(path).is_ok_and(|locked| !locked.needs_passphrase()));
+        match public(uri) {
             Ok(key) if !unencrypted => Ok(EitherHalf::Public(key)),
             Err(error) if !error.is(Code::PassphraseNeeded) => Err(error),
-            _ => EitherHalf::open(path, passphrase, out),
+            _ => EitherHalf::open(uri, passphrase, out),
         }
     }
 
@@ -127,9 +145,9 @@ impl EitherHalf {
     }
 
     /// The private half.
-    pub(crate) fn private(&self) -> Option<&FileKey> {
+    pub(crate) fn private(&self) -> Option<&dyn Signer> {
         match self {
-            EitherHalf::Private(key) => Some(key),
+            EitherHalf::Private(key) => Some(&**key),
             EitherHalf::Public(_) => None,
         }
     }

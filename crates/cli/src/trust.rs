@@ -8,7 +8,7 @@ use ::release::{identity, input, inspect};
 use clap::{Args, Subcommand, ValueEnum};
 use codec::limits::Limits;
 use codec::roots::{Environment, FileKind, Role};
-use keys::{Code, DevelopmentOnly, Result, Signer};
+use keys::{Code, DevelopmentOnly, KeyUri, Result, Signer};
 
 use crate::files;
 use crate::out::Out;
@@ -59,31 +59,31 @@ pub(crate) struct Init {
 
     /// Key that may sign further roots (repeat). Private halves sign this one, at least as many as the threshold
     #[arg(long, value_name = "KEY", required = true)]
-    root_key: Vec<PathBuf>,
+    root_key: Vec<KeyUri>,
     /// How many root keys must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     root_threshold: u8,
     /// Key that signs releases (repeat); the public half is enough
     #[arg(long, value_name = "KEY", required = true)]
-    release_key: Vec<PathBuf>,
+    release_key: Vec<KeyUri>,
     /// How many release keys must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     release_threshold: u8,
     /// Key that signs images for the bootloader (repeat); the public half is enough
     #[arg(long, value_name = "KEY")]
-    image_key: Vec<PathBuf>,
+    image_key: Vec<KeyUri>,
     /// How many image keys must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     image_threshold: u8,
     /// Key that approves deliveries online and signs time files (repeat)
     #[arg(long, value_name = "KEY")]
-    distribute_key: Vec<PathBuf>,
+    distribute_key: Vec<KeyUri>,
     /// How many distribute keys must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     distribute_threshold: u8,
     /// Key that signs emergency revocation lists (repeat)
     #[arg(long, value_name = "KEY")]
-    revoke_key: Vec<PathBuf>,
+    revoke_key: Vec<KeyUri>,
     /// How many revoke keys must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     revoke_threshold: u8,
@@ -131,7 +131,6 @@ impl Init {
         };
         let signers: Vec<&dyn Signer> = (roles.iter().filter(|role| role.role == Role::Root))
             .flat_map(|role| role.keys.iter().filter_map(EitherHalf::private))
-            .map(|key| key as &dyn Signer)
             .collect();
         let limits = board.map_or(Limits::MCU, |board| board.limits);
         let file = root::make(&spec, &signers, &limits)?;
@@ -140,24 +139,24 @@ impl Init {
     }
 
     fn open_keys(&self, out: Out) -> Result<Vec<OpenRole>> {
-        let given: [(Role, u8, &Vec<PathBuf>); 5] = [
+        let given: [(Role, u8, &Vec<KeyUri>); 5] = [
             (Role::Root, self.root_threshold, &self.root_key),
             (Role::Release, self.release_threshold, &self.release_key),
             (Role::Distribute, self.distribute_threshold, &self.distribute_key),
             (Role::Revoke, self.revoke_threshold, &self.revoke_key),
             (Role::Image, self.image_threshold, &self.image_key),
         ];
-        let open = |(role, threshold, paths): (Role, u8, &Vec<PathBuf>)| {
-            let open_one = |path: &PathBuf| match role {
-                Role::Root => EitherHalf::open(path, &self.passphrase, out),
-                _ => EitherHalf::public_of(path, &self.passphrase, out),
+        let open = |(role, threshold, uris): (Role, u8, &Vec<KeyUri>)| {
+            let open_one = |uri: &KeyUri| match role {
+                Role::Root => EitherHalf::open(uri, &self.passphrase, out),
+                _ => EitherHalf::public_of(uri, &self.passphrase, out),
             };
-            let keys = paths.iter().map(open_one).collect::<Result<Vec<_>>>()?;
+            let keys = uris.iter().map(open_one).collect::<Result<Vec<_>>>()?;
             Ok(OpenRole { role, threshold, keys })
         };
         given
             .into_iter()
-            .filter(|(_, _, paths)| !paths.is_empty())
+            .filter(|(_, _, uris)| !uris.is_empty())
             .map(open)
             .collect()
     }

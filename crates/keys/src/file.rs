@@ -21,7 +21,7 @@ use trust::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
 use crate::public::PUBLIC_PEM_LABEL;
-use crate::{Code, DevelopmentOnly, Error, Passphrase, PublicKey, Result, Signer};
+use crate::{Code, Content, DevelopmentOnly, Error, Job, Passphrase, PublicKey, Result, Signer};
 
 /// Bytes of a key file at most.
 pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -205,32 +205,28 @@ impl Signer for FileKey {
         published.or((!self.encrypted).then_some(DevelopmentOnly::Unencrypted))
     }
 
-    fn make_message_signature(&self, message: &[&[u8]]) -> Result<Vec<u8>> {
-        match &self.private {
-            Private::Ed25519(key) => match key.try_multipart_sign(message) {
+    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
+        match (&self.private, job.content) {
+            (Private::Ed25519(key), Content::Message(parts)) => match key.try_multipart_sign(parts) {
                 Ok(signature) => Ok(signature.to_bytes().to_vec()),
                 Err(_) => Err(self.failed()),
             },
-            Private::P256(_) => self.make_digest_signature(&trust::Sha256::of_parts(message)),
-        }
-    }
-
-    fn make_digest_signature(&self, sha256: &[u8; 32]) -> Result<Vec<u8>> {
-        match &self.private {
-            Private::Ed25519(key) => Ok(key.sign(sha256).to_bytes().to_vec()),
-            // Deterministic (RFC 6979): the same image and key give the same bytes.
-            Private::P256(key) => {
-                let signature: Result<p256::ecdsa::Signature, _> =
-                    p256::ecdsa::SigningKey::from(key).sign_prehash(sha256);
-                signature
-                    .map(|signature| signature.to_bytes().to_vec())
-                    .map_err(|_| self.failed())
-            }
+            (Private::Ed25519(key), Content::Digest(sha256)) => Ok(key.sign(sha256).to_bytes().to_vec()),
+            (Private::P256(key), Content::Message(parts)) => self.ecdsa(key, &trust::Sha256::of_parts(parts)),
+            (Private::P256(key), Content::Digest(sha256)) => self.ecdsa(key, sha256),
         }
     }
 }
 
 impl FileKey {
+    /// Deterministic (RFC 6979): the same image and key give the same bytes.
+    fn ecdsa(&self, key: &p256::SecretKey, sha256: &[u8; 32]) -> Result<Vec<u8>> {
+        let signature: Result<p256::ecdsa::Signature, _> = p256::ecdsa::SigningKey::from(key).sign_prehash(sha256);
+        signature
+            .map(|signature| signature.to_bytes().to_vec())
+            .map_err(|_| self.failed())
+    }
+
     fn failed(&self) -> Error {
         Code::SignFailed.error(format!("{} did not sign", self.place))
     }

@@ -13,12 +13,14 @@ pub mod passphrase;
 pub mod public;
 pub mod sample;
 pub mod signer;
+pub mod uri;
 
 pub use error::{Code, Error};
 pub use passphrase::Passphrase;
 pub use public::PublicKey;
-pub use signer::{DevelopmentOnly, Signature, Signer};
+pub use signer::{Content, DevelopmentOnly, Job, Object, Purpose, Signature, Signer};
 pub use trust::SignatureAlgorithm;
+pub use uri::KeyUri;
 
 /// The result of everything on the host side.
 pub type Result<T, E = Error> = core::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! What can sign, wherever its private key lives.
+//! What can sign, wherever its private key lives, and what it is asked to sign.
 
 use std::fmt;
 
@@ -6,11 +6,10 @@ use trust::{PORTABLE, SignatureAlgorithm, Verifier};
 
 use crate::{Code, PublicKey, Result};
 
-/// A private key that signs: a file, a hardware token, a service. A digest or message goes in, the signature comes out.
+/// A private key that signs: a file, a hardware token, a service. A [`Job`] goes in, the signature comes out.
 ///
-/// Implementations write the two `make_` methods; callers use [`Signer::sign_message`] and [`Signer::sign_digest`], which
-/// verify what came back, so that a faulty or attacked signer never lets a wrong signature (or one that leaks its key)
-/// out.
+/// Implementations write [`Signer::make_signature`]; callers use [`Signer::sign`], which verifies what came back, so that
+/// a faulty or attacked signer never lets a wrong signature (or one that leaks its key) out.
 pub trait Signer {
     /// The public half.
     fn public_key(&self) -> &PublicKey;
@@ -21,41 +20,109 @@ pub trait Signer {
     /// Why signatures of this key must never count in production, if there is a reason.
     fn development_only(&self) -> Option<DevelopmentOnly>;
 
-    /// Signs the concatenated parts: Ed25519 (RFC 8032), or ECDSA over their SHA-256; 64 bytes.
-    /// Not for callers: see [`Signer::sign_message`].
-    fn make_message_signature(&self, message: &[&[u8]]) -> Result<Vec<u8>>;
-
-    /// Signs a SHA-256 digest as MCUboot does: ECDSA takes it as the message's digest, Ed25519 as the message itself;
-    /// 64 bytes. Not for callers: see [`Signer::sign_digest`].
-    fn make_digest_signature(&self, sha256: &[u8; 32]) -> Result<Vec<u8>>;
+    /// Makes the signature in the form that COSE carries. Not for callers: see [`Signer::sign`].
+    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>>;
 
     /// The algorithm of the key.
     fn algorithm(&self) -> SignatureAlgorithm {
         self.public_key().algorithm()
     }
 
-    /// Signs the concatenated parts, as COSE demands it. [`Code::SelfCheckFailed`] when the signature is wrong.
-    fn sign_message(&self, message: &[&[u8]]) -> Result<Signature> {
+    /// Signs. [`Code::SelfCheckFailed`] when the signature that came back is wrong.
+    fn sign(&self, job: &Job<'_>) -> Result<Signature> {
         let signature = Signature {
             algorithm: self.algorithm(),
-            bytes: self.make_message_signature(message)?,
+            bytes: self.make_signature(job)?,
         };
-        let verified = verifier(self.algorithm())
-            .is_some_and(|v| v.verify(&self.public_key().borrow(), message, &signature.bytes).is_ok());
-        checked(self.describe(), signature, verified)
-    }
-
-    /// Signs an image's SHA-256, as MCUboot demands it. [`Code::SelfCheckFailed`] when the signature is wrong.
-    fn sign_digest(&self, sha256: &[u8; 32]) -> Result<Signature> {
-        let signature = Signature {
-            algorithm: self.algorithm(),
-            bytes: self.make_digest_signature(sha256)?,
-        };
-        let verified = verifier(self.algorithm()).is_some_and(|v| {
-            v.verify_digest(&self.public_key().borrow(), sha256, &signature.bytes)
-                .is_ok()
+        let key = self.public_key().borrow();
+        let verified = verifier(self.algorithm()).is_some_and(|verifier| {
+            match job.content {
+                Content::Message(parts) => verifier.verify(&key, parts, &signature.bytes),
+                Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &signature.bytes),
+            }
+            .is_ok()
         });
         checked(self.describe(), signature, verified)
+    }
+}
+
+impl<S: Signer + ?Sized> Signer for Box<S> {
+    fn public_key(&self) -> &PublicKey {
+        (**self).public_key()
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn development_only(&self) -> Option<DevelopmentOnly> {
+        (**self).development_only()
+    }
+
+    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
+        (**self).make_signature(job)
+    }
+}
+
+/// What a signer is asked to sign, and what for.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The bytes.
+    pub content: Content<'a>,
+    /// What they are part of: for the person who approves, and for the signing journal.
+    pub purpose: &'a Purpose,
+}
+
+/// The bytes of a [`Job`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content<'a> {
+    /// A message, as COSE signs it: the concatenated parts. Ed25519 takes them as they are (RFC 8032), ECDSA over their
+    /// SHA-256.
+    Message(&'a [&'a [u8]]),
+    /// An image's SHA-256, as MCUboot signs it: ECDSA takes it as the message's digest, Ed25519 as the message itself.
+    Digest(&'a [u8; 32]),
+}
+
+/// What a signature is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Purpose {
+    /// The kind of thing that is signed.
+    pub object: Object,
+    /// Which one, in a line for people ("sequence 7, version 1.4.2, class ede90b60-...").
+    pub subject: String,
+    /// SHA-256 by which it is known: an image's hash, a manifest's digest, the hash of a root's content.
+    pub digest: [u8; 32],
+}
+
+/// The kinds of things that are signed here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Object {
+    /// A firmware image, for the bootloader.
+    Image,
+    /// A release.
+    Release,
+    /// A trust root.
+    Root,
+    /// A revocation list.
+    RevocationList,
+    /// A time file.
+    TimeFile,
+    /// A record of a ceremony.
+    Record,
+}
+
+impl Object {
+    /// Its name for people, journals and policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Object::Image => "image",
+            Object::Release => "release",
+            Object::Root => "root",
+            Object::RevocationList => "revocation-list",
+            Object::TimeFile => "time-file",
+            Object::Record => "record",
+        }
     }
 }
 
@@ -126,13 +193,13 @@ mod tests {
         fn development_only(&self) -> Option<DevelopmentOnly> {
             None
         }
-        fn make_message_signature(&self, message: &[&[u8]]) -> Result<Vec<u8>> {
-            let mut bytes = self.0.make_message_signature(message)?;
-            bytes[40] ^= 1;
+        fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
+            let mut bytes = self.0.make_signature(job)?;
+            match job.content {
+                Content::Message(_) => bytes[40] ^= 1,
+                Content::Digest(_) => bytes.truncate(63),
+            }
             Ok(bytes)
-        }
-        fn make_digest_signature(&self, sha256: &[u8; 32]) -> Result<Vec<u8>> {
-            self.0.make_digest_signature(sha256).map(|bytes| bytes[..63].to_vec())
         }
     }
 
@@ -140,8 +207,18 @@ mod tests {
     fn a_wrong_signature_never_leaves_the_signer() {
         for algorithm in [SignatureAlgorithm::Ed25519, SignatureAlgorithm::Esp256] {
             let faulty = Faulty(file::generate(algorithm).unwrap());
-            assert!(faulty.sign_message(&[b"m"]).unwrap_err().is(Code::SelfCheckFailed));
-            assert!(faulty.sign_digest(&[7; 32]).unwrap_err().is(Code::SelfCheckFailed));
+            let purpose = Purpose {
+                object: Object::Record,
+                subject: "a test".into(),
+                digest: [7; 32],
+            };
+            for content in [Content::Message(&[b"m"]), Content::Digest(&[7; 32])] {
+                let job = Job {
+                    content,
+                    purpose: &purpose,
+                };
+                assert!(faulty.sign(&job).unwrap_err().is(Code::SelfCheckFailed));
+            }
         }
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ampoule_keys as keys;
-use keys::file::{self, LockedKey};
-use keys::{Code, DevelopmentOnly, Passphrase, PublicKey, SignatureAlgorithm, Signer};
+use keys::file::{self, FileKey, LockedKey};
+use keys::{
+    Code, Content, DevelopmentOnly, Job, Object, Passphrase, PublicKey, Purpose, Signature, SignatureAlgorithm, Signer,
+};
 use tempfile::TempDir;
 
 const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Ed25519, SignatureAlgorithm::Esp256];
@@ -30,6 +32,16 @@ fn refused<T>(result: keys::Result<T>) -> Code {
         .expect("a code of the table")
 }
 
+fn sign(key: &FileKey, content: Content<'_>) -> Signature {
+    let purpose = Purpose {
+        object: Object::Record,
+        subject: "a test".into(),
+        digest: [0; 32],
+    };
+    let purpose = &purpose;
+    key.sign(&Job { content, purpose }).unwrap()
+}
+
 #[test]
 fn a_new_key_comes_back_with_its_passphrase_and_signs() {
     for algorithm in ALGORITHMS {
@@ -42,17 +54,17 @@ fn a_new_key_comes_back_with_its_passphrase_and_signs() {
         assert!(key.describe().contains("key.pem"));
 
         let verifier = trust::PORTABLE.find(algorithm).unwrap();
-        let by_message = key.sign_message(&[&b"mess"[..], b"", b"age"]).unwrap();
+        let by_message = sign(&key, Content::Message(&[&b"mess"[..], b"", b"age"]));
         verifier
             .verify(&public.borrow(), &[b"message"], by_message.as_cose())
             .unwrap();
         let digest = trust::Sha256::of(b"image");
-        let by_digest = key.sign_digest(&digest).unwrap();
+        let by_digest = sign(&key, Content::Digest(&digest));
         verifier
             .verify_digest(&public.borrow(), &digest, by_digest.as_cose())
             .unwrap();
         assert_eq!(
-            key.sign_digest(&digest).unwrap(),
+            sign(&key, Content::Digest(&digest)),
             by_digest,
             "signatures are deterministic"
         );

@@ -7,7 +7,7 @@ use codec::limits::{AUTH_BLOCKS_MAX, Limits};
 use codec::plan::{Digest, DigestAlgorithm, Plan, Target};
 use codec::suit::{self, Event, Head, Members, head, manifest};
 use codec::{Reason, Refused};
-use keys::{Code, Error, Result, Signer};
+use keys::{Code, Error, Object, Purpose, Result, Signer};
 use trust::Sha256;
 
 use crate::root::{Block, short, to_vec};
@@ -124,7 +124,7 @@ impl Envelope {
         let head = self.head();
         check_digest(&head).map_err(|refused| Error::refused("the release", refused))?;
         let present: Vec<Sign1> = head.blocks.filter_map(std::result::Result::ok).collect();
-        let block = Block::sign(signer, &[], head.signed)?;
+        let block = Block::sign(signer, &[], head.signed, &purpose(head.manifest)?)?;
         if present.iter().any(|other| *other.kid == block.kid) {
             let what = format!(
                 "{} (key {}) has signed this release already",
@@ -175,7 +175,7 @@ impl Draft {
             hash: &digest,
         };
         let signed = to_vec(|writer| suit::write_digest(writer, &digest));
-        let block = Block::sign(signer, &[], &signed)?;
+        let block = Block::sign(signer, &[], &signed, &purpose(&self.manifest)?)?;
         let envelope = Envelope::parse(self.encode(&digest, &[block.borrow()]))?;
         let fits = Head::decode(envelope.as_bytes(), &self.limits).map(|_| ());
         fits.map_err(|refused| Error::refused("the release", refused))?;
@@ -217,6 +217,15 @@ impl Draft {
 
 /// Envelope key of the severed text.
 const KEY_TEXT: u64 = 23;
+
+/// What a signature on the release with this manifest is for.
+fn purpose(manifest: &[u8]) -> Result<Purpose> {
+    Ok(Purpose {
+        object: Object::Release,
+        subject: crate::verify::describe(manifest)?,
+        digest: manifest_digest(manifest),
+    })
+}
 
 /// SHA-256 of a manifest with the header of its byte string, as the profile wants it (section 4).
 pub(crate) fn manifest_digest(manifest: &[u8]) -> [u8; 32] {

@@ -7,8 +7,8 @@ use codec::cbor::{self, Writer};
 use codec::cose::{self, KeyId, SigStructure, Sign1};
 use codec::limits::{Limits, ROOT_BLOCKS_MAX};
 use codec::roots::{self, Environment, FileKind, KeyEntry, KeyMaterial, Role, RoleSet, RootDraft};
-use keys::{Code, Error, PublicKey, Result, Signer};
-use trust::TrustRoot;
+use keys::{Code, Content, Error, Job, Object, PublicKey, Purpose, Result, Signer};
+use trust::{Sha256, TrustRoot};
 
 use crate::identity;
 
@@ -179,9 +179,14 @@ fn ascending_ids(keys: &[PublicKey]) -> Vec<KeyId> {
 }
 
 fn sign(content: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>> {
+    let purpose = Purpose {
+        object: Object::Root,
+        subject: "version 1".into(),
+        digest: Sha256::of(content),
+    };
     let mut blocks = Vec::new();
     for signer in signers.iter().take(ROOT_BLOCKS_MAX) {
-        blocks.push(Block::sign(*signer, FileKind::Root.external_aad(), content)?);
+        blocks.push(Block::sign(*signer, FileKind::Root.external_aad(), content, &purpose)?);
     }
     blocks.sort_by_key(|block| block.kid);
     if let Some(pair) = blocks.windows(2).find(|pair| pair[0].kid == pair[1].kid) {
@@ -203,11 +208,15 @@ pub(crate) struct Block {
 
 impl Block {
     /// Lets `signer` sign `payload` under `external_aad`.
-    pub(crate) fn sign(signer: &dyn Signer, external_aad: &[u8], payload: &[u8]) -> Result<Block> {
+    pub(crate) fn sign(signer: &dyn Signer, external_aad: &[u8], payload: &[u8], purpose: &Purpose) -> Result<Block> {
         let (kid, algorithm) = (signer.public_key().thumbprint(), signer.algorithm().cose());
         let protected = to_vec(|writer| cose::write_protected(writer, algorithm, &kid, None));
         let structure = SigStructure::new(&protected, external_aad, payload);
-        let signature = signer.sign_message(&structure.parts())?.as_cose().to_vec();
+        let job = Job {
+            content: Content::Message(&structure.parts()),
+            purpose,
+        };
+        let signature = signer.sign(&job)?.as_cose().to_vec();
         Ok(Block {
             kid,
             algorithm,

@@ -7,6 +7,7 @@ use codec::cose::{SigStructure, Sign1};
 use codec::limits::Limits;
 use codec::plan::{ChunkHashes, Digest, DigestAlgorithm, Format, Plan, Source, Step, Target};
 use codec::roots::{Role, RootFile};
+use codec::suit::manifest;
 use codec::{Reason, Refused};
 use keys::{Error, Result};
 use trust::{KeyId, Sha256, TrustRoot};
@@ -441,20 +442,23 @@ impl Verified {
 
 /// One line about what a release is and for whom, whoever signed it.
 pub fn summary(envelope: &Envelope) -> Result<String> {
+    let described = describe(envelope.head().manifest)?;
+    Ok(format!("{described}, {} bytes", envelope.as_bytes().len()))
+}
+
+/// The same by its manifest alone.
+pub(crate) fn describe(bytes: &[u8]) -> Result<String> {
     let mut room = vec![Target::EMPTY; TARGETS_MAX];
-    let plan = envelope.plan(&mut room)?;
+    let plan = manifest::decode(bytes, &Limits::LINUX, &mut room);
+    let plan = plan.map_err(|refused| Error::refused("the release", refused))?;
     let version = plan
         .version
         .map(|version| version.parts().iter().map(u64::to_string).collect::<Vec<_>>().join("."));
-    let class = plan
-        .targets
-        .first()
-        .map(|target| identity::text(target.class))
-        .unwrap_or_default();
+    let class = plan.targets.first().map(|target| identity::text(target.class));
     Ok(format!(
-        "sequence {}, version {}, for class {class}, {} bytes",
+        "sequence {}, version {}, for class {}",
         plan.sequence,
         version.as_deref().unwrap_or("not stated"),
-        envelope.as_bytes().len()
+        class.unwrap_or_default()
     ))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use codec::Reason;
 use codec::mcuboot::header::flags;
 use codec::mcuboot::tlv::{Protected, SIGNATURE_PAIRS_MAX, Signed, Unprotected, kind};
-use codec::mcuboot::{HEADER_BYTES, ImageHeader, TlvInfo, der, tlv, trailer};
-use keys::{Code, Error, Result, Signature, SignatureAlgorithm, Signer};
+use codec::mcuboot::{HEADER_BYTES, ImageHeader, ImageVersion, TlvInfo, der, tlv, trailer};
+use keys::{Code, Content, Error, Job, Object, Purpose, Result, Signature, SignatureAlgorithm, Signer};
 use trust::Sha256;
 
 use super::options::{Finish, ImageOptions, LoadAddress};
@@ -32,7 +32,8 @@ pub fn build(firmware: &[u8], options: &ImageOptions, signers: &[&dyn Signer]) -
     put_header(&mut bytes, options, &protected)?;
     bytes.extend_from_slice(&protected);
     let digest = Sha256::of(&bytes);
-    bytes.extend_from_slice(&unprotected_area(&digest, signers)?);
+    let purpose = purpose(&options.version, options.counter(), &digest);
+    bytes.extend_from_slice(&unprotected_area(&purpose, signers)?);
     check_size(&bytes, options)?;
     Ok(Image {
         bytes,
@@ -126,7 +127,8 @@ pub fn add_signature(image: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
     if parsed.pairs.len() >= usize::from(SIGNATURE_PAIRS_MAX) {
         return Err(Code::ImageOption.error(format!("the image has {SIGNATURE_PAIRS_MAX} signatures already")));
     }
-    let (kind, value) = image_tlv(&signer.sign_digest(&parsed.digest)?);
+    let purpose = purpose(&parsed.header.version, parsed.counter, &parsed.digest);
+    let (kind, value) = image_tlv(&sign_digest(signer, &purpose)?);
     let mut pair = Vec::new();
     for (kind, value) in [(kind::KEYHASH, &key_hash[..]), (kind, &value)] {
         pair.extend_from_slice(
@@ -236,7 +238,24 @@ fn check_custom(custom: &[(u16, &[u8])]) -> Result<()> {
     Ok(())
 }
 
-fn unprotected_area(digest: &[u8; 32], signers: &[&dyn Signer]) -> Result<Vec<u8>> {
+/// What a signature on this image is for.
+fn purpose(version: &ImageVersion, counter: Option<u32>, digest: &[u8; 32]) -> Purpose {
+    let counter = counter.map_or("none".into(), |counter| counter.to_string());
+    Purpose {
+        object: Object::Image,
+        subject: format!("version {version}, security counter {counter}"),
+        digest: *digest,
+    }
+}
+
+fn sign_digest(signer: &dyn Signer, purpose: &Purpose) -> Result<Signature> {
+    signer.sign(&Job {
+        content: Content::Digest(&purpose.digest),
+        purpose,
+    })
+}
+
+fn unprotected_area(purpose: &Purpose, signers: &[&dyn Signer]) -> Result<Vec<u8>> {
     if let Some(twice) = first_repeated(signers) {
         return Err(Code::SameKeyTwice.error(format!("{} was given twice", twice.describe())));
     }
@@ -245,7 +264,7 @@ fn unprotected_area(digest: &[u8; 32], signers: &[&dyn Signer]) -> Result<Vec<u8
     }
     let made: Result<Vec<_>> = signers
         .iter()
-        .map(|signer| signer.sign_digest(digest).map(|s| image_tlv(&s)))
+        .map(|signer| sign_digest(*signer, purpose).map(|s| image_tlv(&s)))
         .collect();
     let made = made?;
     let signatures: Vec<Signed> = signers
@@ -259,7 +278,7 @@ fn unprotected_area(digest: &[u8; 32], signers: &[&dyn Signer]) -> Result<Vec<u8
         .collect();
     let mut area = vec![0; AREA_BYTES_MAX];
     let len = Unprotected {
-        hash: *digest,
+        hash: purpose.digest,
         signatures: &signatures,
     }
     .encode(&mut area);

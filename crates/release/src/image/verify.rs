@@ -72,7 +72,7 @@ pub(super) struct Parsed<'a> {
     pub(super) digest: [u8; 32],
     pub(super) image_len: usize,
     pub(super) pairs: Vec<Pair<'a>>,
-    counter: Option<u32>,
+    pub(super) counter: Option<u32>,
     vendor: Option<Uuid>,
     class: Option<Uuid>,
 }
