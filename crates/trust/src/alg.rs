@@ -5,16 +5,22 @@
 //! and a board may put a faster implementation of the same algorithm into its own list.
 
 use crate::digest::Sha256;
+use crate::lms::HssLms;
 use codec::cose;
 pub use codec::cose::PublicKey;
 use ed25519_compact::x25519;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 
-/// Bytes of a signature of both algorithms implemented here.
+/// Bytes of a signature of both algorithms over curves.
 pub const SIGNATURE_BYTES: usize = 64;
 
-/// Signature algorithms that a trust root may give a key (profile section 4). HSS-LMS (-46) and ML-DSA (-48, -49, -50)
-/// are reserved: keys of theirs are read, kept and never counted.
+/// Bytes of an ML-DSA-65 public key (FIPS 204, table 2).
+pub const ML_DSA_65_PUBLIC_BYTES: usize = 1952;
+/// Bytes of an ML-DSA-65 signature.
+pub const ML_DSA_65_SIGNATURE_BYTES: usize = 3309;
+
+/// Signature algorithms that a trust root may give a key (profile section 4). ML-DSA-44 (-48) and -87 (-50) are
+/// reserved: keys of theirs are read, kept and never counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SignatureAlgorithm {
@@ -22,6 +28,10 @@ pub enum SignatureAlgorithm {
     Ed25519,
     /// ECDSA on P-256 with SHA-256, COSE -9; 64 bytes, r then s, big-endian, s not normalised.
     Esp256,
+    /// HSS-LMS with one level, COSE -46 (RFC 8778): see [`crate::lms`].
+    HssLms,
+    /// ML-DSA-65 (FIPS 204), pure with an empty context, COSE -49 (RFC 9964). Its verifier needs the feature `ml-dsa`.
+    MlDsa65,
 }
 
 impl SignatureAlgorithm {
@@ -30,6 +40,8 @@ impl SignatureAlgorithm {
         match number {
             cose::ALG_ED25519 => Some(Self::Ed25519),
             cose::ALG_ESP256 => Some(Self::Esp256),
+            cose::ALG_HSS_LMS => Some(Self::HssLms),
+            cose::ALG_ML_DSA_65 => Some(Self::MlDsa65),
             _ => None,
         }
     }
@@ -39,12 +51,14 @@ impl SignatureAlgorithm {
         match self {
             Self::Ed25519 => cose::ALG_ED25519,
             Self::Esp256 => cose::ALG_ESP256,
+            Self::HssLms => cose::ALG_HSS_LMS,
+            Self::MlDsa65 => cose::ALG_ML_DSA_65,
         }
     }
 }
 
-/// The key of these raw bytes: 32 for Ed25519, 64 (x, then y) for P-256; `None` for another length. Any bytes pass:
-/// [`Verifier::check_key`] says whether they are a good key.
+/// The key of these raw bytes: 32 for Ed25519; 64 (x, then y) for P-256; an HSS public key, 52 or 60 bytes; 1952 for
+/// ML-DSA-65; `None` for another length. Any bytes pass: [`Verifier::check_key`] says whether they are a good key.
 pub fn raw_key(algorithm: SignatureAlgorithm, raw: &[u8]) -> Option<PublicKey<'_>> {
     match algorithm {
         SignatureAlgorithm::Ed25519 => raw.try_into().ok().map(|x| PublicKey::Ed25519 { x }),
@@ -55,16 +69,44 @@ pub fn raw_key(algorithm: SignatureAlgorithm, raw: &[u8]) -> Option<PublicKey<'_
                 y: y.try_into().ok()?,
             })
         }
+        SignatureAlgorithm::HssLms => matches!(raw.len(), 52 | 60).then_some(PublicKey::HssLms { public: raw }),
+        SignatureAlgorithm::MlDsa65 => (raw.len() == ML_DSA_65_PUBLIC_BYTES).then_some(PublicKey::MlDsa {
+            algorithm: cose::ALG_ML_DSA_65,
+            public: raw,
+        }),
     }
 }
 
-/// The key is no good public key of its algorithm: not canonical, not on the curve, of small or mixed order.
+/// The key is no good public key of its algorithm: not canonical, not on the curve, of small or mixed order; an HSS key
+/// with several levels or a parameter set that is not accepted ([`crate::lms::Unsupported`] says which).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WeakKey;
 
 /// The signature is not one of this message by this key, or the key is weak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadSignature;
+
+/// A signature that is read once, from front to back, where it lies: one of a few kilobytes in flash needs no buffer.
+pub trait Pieces {
+    /// Bytes that were not read yet.
+    fn left(&self) -> usize;
+
+    /// Fills `out` with the next bytes; refused when there are fewer, or the medium fails.
+    fn next(&mut self, out: &mut [u8]) -> Result<(), BadSignature>;
+}
+
+impl Pieces for &[u8] {
+    fn left(&self) -> usize {
+        self.len()
+    }
+
+    fn next(&mut self, out: &mut [u8]) -> Result<(), BadSignature> {
+        let (now, rest) = self.split_at_checked(out.len()).ok_or(BadSignature)?;
+        out.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+        *self = rest;
+        Ok(())
+    }
+}
 
 /// Verifies signatures of one algorithm. Total: every input ends in `Ok` or `Err`.
 pub trait Verifier: Sync {
@@ -77,9 +119,19 @@ pub trait Verifier: Sync {
     /// Verifies the signature of the message, given in parts. Refuses weak keys too.
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &[u8]) -> Result<(), BadSignature>;
 
-    /// Verifies an MCUboot image's signature of its SHA-256: ECDSA takes the digest as the message's digest, Ed25519 as
-    /// the message itself. Signatures have the same 64-byte form as in [`Verifier::verify`].
+    /// Verifies an MCUboot image's signature of its SHA-256: ECDSA takes the digest as the message's digest, Ed25519 and
+    /// LMS as the message itself. Signatures have the same form as in [`Verifier::verify`].
     fn verify_digest(&self, key: &PublicKey, sha256: &[u8; 32], signature: &[u8]) -> Result<(), BadSignature>;
+
+    /// As [`Verifier::verify_digest`], for algorithms whose signatures are too long to be held: the others refuse.
+    fn verify_digest_from(
+        &self,
+        _key: &PublicKey,
+        _sha256: &[u8; 32],
+        _signature: &mut dyn Pieces,
+    ) -> Result<(), BadSignature> {
+        Err(BadSignature)
+    }
 }
 
 /// The algorithms that a program accepts, at most one verifier of each.
@@ -107,7 +159,13 @@ impl<'a> Algorithms<'a> {
 }
 
 /// Every algorithm of this crate, in portable Rust.
-pub const PORTABLE: Algorithms<'static> = Algorithms::new(&[&PortableP256, &PortableEd25519]);
+pub const PORTABLE: Algorithms<'static> = Algorithms::new(&[
+    &PortableP256,
+    &PortableEd25519,
+    &HssLms,
+    #[cfg(feature = "ml-dsa")]
+    &crate::mldsa::MlDsa65,
+]);
 
 /// P-256 by the `p256` crate.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! Stricter than the C implementation: one hash over every byte that is used, every signature pair evaluated, distinct
 //! keys counted per role of the trust root, and counter, vendor and class taken from the signed area alone.
 
-use crate::alg::{Algorithms, SIGNATURE_BYTES};
+use crate::alg::{Algorithms, BadSignature, Pieces, SIGNATURE_BYTES};
 use crate::digest::{SHA256_BYTES, Sha256};
 use crate::key::image_key_hash;
 use crate::root::{Entries, Entry, Role, TrustRoot};
@@ -138,8 +138,9 @@ impl ImageRule<'_> {
     ) -> Result<Option<u8>, Reason> {
         let Some(key) = &entry.key else { return Ok(None) };
         let raw = match (key, tlv.kind) {
-            (PublicKey::Ed25519 { .. }, kind::ED25519) => image.value(tlv)?,
-            (PublicKey::P256 { .. }, kind::ECDSA) => image.ecdsa(tlv)?,
+            (PublicKey::Ed25519 { .. }, kind::ED25519) => Some(image.value(tlv)?),
+            (PublicKey::P256 { .. }, kind::ECDSA) => Some(image.ecdsa(tlv)?),
+            (PublicKey::HssLms { .. }, kind::LMS) => None,
             _ => return Err(Reason::ImageSignature),
         };
         let Some(verifier) = self.algorithms.for_key(key) else {
@@ -149,10 +150,52 @@ impl ImageRule<'_> {
         if self.pinned == Some(digest) {
             return Ok(None);
         }
-        verifier
-            .verify_digest(key, &digest, &raw)
-            .map_err(|_| Reason::ImageSignature)?;
-        Ok(Some(entry.index))
+        let mut pieces = InPlace::of(image, tlv);
+        let verified = match &raw {
+            Some(raw) => verifier.verify_digest(key, &digest, raw),
+            None => verifier.verify_digest_from(key, &digest, &mut pieces),
+        };
+        match verified {
+            Ok(()) => Ok(Some(entry.index)),
+            Err(BadSignature) => Err(pieces.failed.unwrap_or(Reason::ImageSignature)),
+        }
+    }
+}
+
+/// A long signature, read where it stands, each byte once.
+struct InPlace<'i, 's, R: ?Sized> {
+    image: &'i mut HashedOnce<'s, R>,
+    at: u32,
+    left: u16,
+    /// Why a read failed, where it was not the signature's fault.
+    failed: Option<Reason>,
+}
+
+impl<'i, 's, R: ReadAt + ?Sized> InPlace<'i, 's, R> {
+    fn of(image: &'i mut HashedOnce<'s, R>, tlv: &Tlv) -> Self {
+        Self {
+            image,
+            at: tlv.offset,
+            left: tlv.len,
+            failed: None,
+        }
+    }
+}
+
+impl<R: ReadAt + ?Sized> Pieces for InPlace<'_, '_, R> {
+    fn left(&self) -> usize {
+        self.left.into()
+    }
+
+    fn next(&mut self, out: &mut [u8]) -> Result<(), BadSignature> {
+        let len = u16::try_from(out.len()).map_err(|_| BadSignature)?;
+        self.left = self.left.checked_sub(len).ok_or(BadSignature)?;
+        let read = self.image.read_at(self.at, out);
+        self.at = self.at.saturating_add(len.into());
+        read.map_err(|reason| {
+            self.failed = Some(reason);
+            BadSignature
+        })
     }
 }
 

@@ -11,6 +11,17 @@ const SPKI_P256: [u8; 27] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
+/// SubjectPublicKeyInfo of an HSS-LMS key up to its 60 bytes (RFC 9802 section 4).
+const SPKI_HSS_60: [u8; 20] = [
+    0x30, 0x4e, 0x30, 0x0d, 0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x03, 0x11, 0x03, 0x3d,
+    0x00,
+];
+/// The same for a key of SHA-256/192, up to its 52 bytes.
+const SPKI_HSS_52: [u8; 20] = {
+    let mut spki = SPKI_HSS_60;
+    (spki[1], spki[18]) = (0x46, 0x35);
+    spki
+};
 
 /// The key's id everywhere in a trust root and a manifest: its COSE key thumbprint (profile section 12, RFC 9679).
 pub fn thumbprint(key: &PublicKey) -> KeyId {
@@ -25,7 +36,12 @@ pub fn image_key_hash(key: &PublicKey) -> Option<[u8; 32]> {
     match key {
         PublicKey::Ed25519 { x } => Some(Sha256::of_parts(&[&SPKI_ED25519, *x])),
         PublicKey::P256 { x, y } => Some(Sha256::of_parts(&[&SPKI_P256, *x, *y])),
-        PublicKey::MlDsa { .. } | PublicKey::HssLms { .. } => None,
+        PublicKey::HssLms { public } => match public.len() {
+            60 => Some(Sha256::of_parts(&[&SPKI_HSS_60, public])),
+            52 => Some(Sha256::of_parts(&[&SPKI_HSS_52, public])),
+            _ => None,
+        },
+        PublicKey::MlDsa { .. } => None,
     }
 }
 

@@ -17,13 +17,16 @@ pub mod alg;
 pub mod digest;
 pub mod image;
 pub mod key;
+pub mod lms;
+#[cfg(feature = "ml-dsa")]
+pub mod mldsa;
 pub mod root;
 mod scan;
 #[cfg(any(test, target_os = "none"))]
 mod sha256;
 
 pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
-pub use alg::{Algorithms, BadSignature, PORTABLE, SignatureAlgorithm, Verifier, WeakKey, raw_key};
+pub use alg::{Algorithms, BadSignature, PORTABLE, Pieces, SignatureAlgorithm, Verifier, WeakKey, raw_key};
 pub use codec::cose::{KeyId, PublicKey};
 pub use digest::Sha256;
 pub use image::{Bootable, ImageRule};

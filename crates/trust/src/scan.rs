@@ -19,6 +19,11 @@ const COSE_ED25519: [u8; 10] = [0xa4, 0x01, 0x01, 0x03, 0x32, 0x20, 0x06, 0x21, 
 const COSE_P256: [u8; 10] = [0xa5, 0x01, 0x02, 0x03, 0x28, 0x20, 0x01, 0x21, 0x58, 0x20];
 /// `-3: h'`, up to the 32 bytes of y.
 const COSE_P256_Y: [u8; 3] = [0x22, 0x58, 0x20];
+/// `{1: 5, 3: -46, -1:` of an HSS-LMS key.
+const COSE_HSS_LMS: [u8; 7] = [0xa3, 0x01, 0x05, 0x03, 0x38, 0x2d, 0x20];
+/// `{1: 7, 3: -49, -1:` of an ML-DSA-65 key.
+#[cfg(feature = "ml-dsa")]
+const COSE_ML_DSA_65: [u8; 7] = [0xa3, 0x01, 0x07, 0x03, 0x38, 0x30, 0x20];
 
 /// A position in accepted bytes.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +148,17 @@ impl<'a> Scan<'a> {
 pub(crate) fn public_key(cose_key: &[u8]) -> Option<PublicKey<'_>> {
     if let Some(x) = cose_key.strip_prefix(&COSE_ED25519) {
         return Some(PublicKey::Ed25519 { x: x.try_into().ok()? });
+    }
+    if let Some(public) = cose_key.strip_prefix(&COSE_HSS_LMS) {
+        let public = Scan(public).bytes()?;
+        return Some(PublicKey::HssLms { public });
+    }
+    #[cfg(feature = "ml-dsa")]
+    if let Some(public) = cose_key.strip_prefix(&COSE_ML_DSA_65) {
+        return Some(PublicKey::MlDsa {
+            algorithm: codec::cose::ALG_ML_DSA_65,
+            public: Scan(public).bytes()?,
+        });
     }
     let (x, rest) = cose_key.strip_prefix(&COSE_P256)?.split_first_chunk()?;
     let y = rest.strip_prefix(&COSE_P256_Y)?;
