@@ -8,7 +8,20 @@ use keys::{Code, Error, Result};
 
 /// Writes a new file. Errors: [`Code::FileExists`], [`Code::FileWrite`].
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new()
+    write_with(OpenOptions::new(), path, bytes)
+}
+
+/// Writes a new file that only its owner may read. Errors as [`write_new`].
+pub(crate) fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    #[allow(unused_mut, reason = "there are no modes elsewhere")]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    write_with(options, path, bytes)
+}
+
+fn write_with(mut options: OpenOptions, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = options
         .write(true)
         .create_new(true)
         .open(path)

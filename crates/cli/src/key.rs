@@ -76,13 +76,7 @@ impl New {
         if let Some(given) = self.passphrase.given()? {
             return Ok(given);
         }
-        let typed = signing::prompt(&format!("New passphrase for {}: ", self.file.display()))?;
-        typed.check_for_new_key()?;
-        if signing::prompt("The same again: ")? == typed {
-            Ok(typed)
-        } else {
-            Err(Code::PassphraseDiffers.error("the two passphrases differ; no key was made"))
-        }
+        signing::new_passphrase(&self.file)
     }
 }
 

@@ -4,6 +4,7 @@
 //! not understood.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod device;
 mod files;
 mod generate;
@@ -39,6 +40,9 @@ enum Command {
     /// Make and look at private keys
     #[command(subcommand, arg_required_else_help = true)]
     Key(key::Command),
+    /// Make, restore and try backups of key files in M-of-N shares
+    #[command(subcommand, arg_required_else_help = true)]
+    Backup(backup::Command),
     /// Sign, verify and look at firmware images (MCUboot format; imgtool's option names)
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::Command),
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     let out = Out { json: cli.json };
     let done = match cli.command {
         Command::Key(command) => key::run(command, out),
+        Command::Backup(command) => backup::run(command, out),
         Command::Image(command) => image::run(command, out),
         Command::Trust(command) => trust::run(command, out),
         Command::Release(command) => release::run(command, out),

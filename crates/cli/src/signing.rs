@@ -53,6 +53,18 @@ pub(crate) fn prompt(question: &str) -> Result<Passphrase> {
     Ok(Passphrase::new(typed))
 }
 
+/// Asks twice for the passphrase of a new key at `path`. Errors: [`Code::Terminal`], [`Code::PassphraseTooShort`],
+/// [`Code::PassphraseDiffers`].
+pub(crate) fn new_passphrase(path: &Path) -> Result<Passphrase> {
+    let typed = prompt(&format!("New passphrase for {}: ", path.display()))?;
+    typed.check_for_new_key()?;
+    if prompt("The same again: ")? == typed {
+        Ok(typed)
+    } else {
+        Err(Code::PassphraseDiffers.error("the two passphrases differ; no key was made"))
+    }
+}
+
 fn from_file(path: &Path) -> Result<Passphrase> {
     let failed = |error| Code::PassphraseFile.error(format!("{} cannot be read: {error}", path.display()));
     let mut contents = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX + 2));
@@ -81,7 +93,8 @@ pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Resul
     Ok(key)
 }
 
-fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileKey> {
+/// Opens a private key that is in a file.
+pub(crate) fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileKey> {
     let locked = LockedKey::read(path)?;
     let passphrase = if locked.needs_passphrase() {
         Some(passphrase.for_key(path)?)

@@ -58,6 +58,25 @@ codes! {
 
     KeyHalvesDiffer = 2021, "KEY_HALVES_DIFFER", "The file is damaged, or somebody changed it: use its backup.";
 
+    BackupMalformed = 2070, "BACKUP_MALFORMED", "Use another copy of the backup; every share's sheet carries one.";
+    ShareMistyped = 2071, "SHARE_MISTYPED", "Compare the place named with the sheet and type it again.";
+    ShareOfOtherBackup = 2072, "SHARE_OF_OTHER_BACKUP", "Take the shares that carry this backup's id.";
+    ShareTwice = 2073, "SHARE_TWICE", "Take shares with different numbers.";
+    SharesTooFew = 2074, "SHARES_TOO_FEW", "Bring as many shares as the backup's threshold; fewer say nothing about the key.";
+    ShareWrong = 2075, "SHARE_WRONG", "Leave that share out and find out who changed it; use another one.";
+    BackupParameters = 2076, "BACKUP_PARAMETERS", "Choose a threshold of at least 2 and at most as many as there are shares, and at most 16 shares.";
+    DrillFailed = 2077, "DRILL_FAILED", "The backup does not give the key back: make a new backup while the key still exists.";
+    CeremonyScript = 2080, "CEREMONY_SCRIPT", "Correct the script at the place named; docs/ceremony.md describes every field.";
+    CeremonyScriptChanged = 2081, "CEREMONY_SCRIPT_CHANGED", "Go on with the script that the record names, or start a new ceremony with a new record.";
+    CeremonyRecord = 2082, "CEREMONY_RECORD", "The record is not what was written: use another copy, and find out who changed this one.";
+    CeremonyQuorum = 2083, "CEREMONY_QUORUM", "Wait until enough participants are present, or plan another day.";
+    CeremonyAnswer = 2084, "CEREMONY_ANSWER", "Start the same command again: the ceremony goes on at this step.";
+    CeremonyCheck = 2085, "CEREMONY_CHECK", "Mend what the check found, then start the same command again: the ceremony goes on at this step.";
+    CeremonyAnswers = 2086, "CEREMONY_ANSWERS", "Answers from a file are for rehearsals; they must fit the questions in order.";
+    CeremonyUncertain = 2087, "CEREMONY_UNCERTAIN", "Look at what the interrupted step left, set it aside by hand, and start the same command again.";
+    CeremonyIncomplete = 2088, "CEREMONY_INCOMPLETE", "Finish the ceremony with `ampoule ceremony run`; what is missing is named.";
+    CeremonyFile = 2089, "CEREMONY_FILE", "The file is not the one of the ceremony: use another copy.";
+
     ImageOption = 2101, "IMAGE_OPTION", "Change the option; `ampoule image sign --help` explains each.";
     ImageTooLarge = 2102, "IMAGE_TOO_LARGE", "Make the firmware smaller, or check --slot-size, --align and --max-align against the board.";
     ImageHeaderSpace = 2103, "IMAGE_HEADER_SPACE", "Add --pad-header, or link the firmware so that it leaves --header-size zero bytes at its start.";

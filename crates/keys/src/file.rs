@@ -176,6 +176,18 @@ impl FileKey {
         })
     }
 
+    /// The private key as PKCS#8 in DER, for a backup: the one form that it takes outside of its file.
+    pub(crate) fn to_pkcs8(&self) -> Result<SecretDocument> {
+        self.private.to_pkcs8()
+    }
+
+    /// A key that comes out of a backup, which is as good as an encrypted file.
+    pub(crate) fn from_pkcs8(der: &[u8], place: String) -> Result<Self> {
+        let path = Path::new(&place);
+        let info = PrivateKeyInfoRef::from_der(der).map_err(|_| not_a_key(path))?;
+        FileKey::new(Private::from_info(path, info)?, place.clone())
+    }
+
     fn to_encrypted_pem(&self, passphrase: &Passphrase) -> Result<Zeroizing<String>> {
         let failed = |_| Code::KeyFileWrite.error("the key could not be encrypted");
         let plain = self.private.to_pkcs8()?;
@@ -285,7 +297,7 @@ pub(crate) fn read_public(path: &Path) -> Result<PublicKey> {
     }
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(|error| Code::NoEntropy.error(format!("no random bytes: {error}")))?;
     Ok(bytes)

@@ -7,6 +7,7 @@
 //! the only thing asked for.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod error;
 pub mod file;
 pub mod passphrase;
