@@ -272,7 +272,11 @@ impl<'b, F: Flash> Boot<'b, F> {
 
     /// Row "revert": the image had its trial. The old one moves back only if it would be allowed to start.
     fn revert(&mut self, trailers: &Trailers) -> Result<Option<Start>, Reason> {
-        let trial = self.judge(SlotId::Primary, 0);
+        // Whoever writes the secondary's trailer can ask a confirmed image to go back: its counter counts before.
+        let trial = match trailers.says_confirmed() {
+            true => self.judge_primary(trailers),
+            false => self.judge(SlotId::Primary, 0),
+        };
         let old = self.judge(SlotId::Secondary, 0);
         let reason = if trial.is_ok() {
             self.reset.revert_reason()

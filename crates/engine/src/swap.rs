@@ -89,6 +89,12 @@ impl Trailers {
         self.primary.magic != Magic::Good || self.primary.image_ok != Flag::Unset
     }
 
+    /// Whether the primary's confirm flag is written exactly, in a whole trailer. Stricter than [`Trailers::is_confirmed`]: while
+    /// a revert begins, the trailer of a trial is erased, and an erased one says nothing.
+    pub fn says_confirmed(&self) -> bool {
+        self.primary.magic == Magic::Good && self.primary.image_ok == Flag::Set
+    }
+
     /// Whether the primary image runs on trial: swapped in and not confirmed.
     pub fn is_trial(&self) -> bool {
         self.primary.magic == Magic::Good

@@ -6,10 +6,10 @@ use ampoule_sim::chance::Chance;
 use ampoule_sim::device::{Shape, shapes};
 use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme};
 use codec::Reason;
-use codec::mcuboot::trailer::SwapType;
+use codec::mcuboot::trailer::{FLAG_SET, SwapType, magic};
 use engine::boot::Reset;
 use engine::flash::Flash;
-use engine::layout::Slots;
+use engine::layout::{SlotId, Slots};
 use engine::swap;
 
 struct Desk {
@@ -213,6 +213,26 @@ fn the_counter_rises_only_by_confirmation() {
         desk.body.boot_to(&mut sim, Reset::Power, "new", false).unwrap();
     }
     assert_eq!(counter(&mut sim), Some(3));
+}
+
+/// Between its confirmation and the next boot, whoever can write the secondary slot asks to go back to the image that ran
+/// before. The confirmed image raises the counter first, and by that counter the other one is judged.
+#[test]
+fn a_confirmed_image_is_not_talked_back() {
+    for shape in shapes(Shape::small) {
+        let desk = Desk::new(shape, Scheme::TestOnlyHash);
+        let mut sim = desk.start.clone();
+        desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+        desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+        desk.body.confirm(&mut sim, "new").unwrap();
+        let slots = Slots::new(&desk.body.layout, &sim.nor).unwrap();
+        let (area, trailer) = (slots.area(SlotId::Secondary), slots.trailer(SlotId::Secondary));
+        sim.nor.program(area.start + trailer.copy_done_at(), &[FLAG_SET]);
+        sim.nor.program(area.end() - 16, &magic(trailer.max_align()));
+        desk.body.boot_to(&mut sim, Reset::Power, "new", false).unwrap();
+        assert_eq!(desk.body.counter(&mut sim.nor), Some(3), "{shape}");
+        desk.body.boot_steady(&mut sim, "new").unwrap();
+    }
 }
 
 /// One lost copy of the store is made whole at the next boot.
