@@ -237,12 +237,12 @@ impl<'b, F: Flash> Boot<'b, F> {
         let old = self.judge_primary(trailers).map_or(0, |image| image.total_len());
         match self.judge(SlotId::Secondary, self.slots.staging_offset()) {
             Ok(new) => {
-                self.note(BootEventKind::Upgrade, None, Some(&new))?;
+                self.note(BootEventKind::Upgrade, None, Some(&new));
                 Swap::upgrade(self.flash, &self.slots, kind, old.max(new.total_len()))?;
                 self.fresh = kind == SwapType::Test;
             }
             Err(reason) => {
-                self.note(BootEventKind::Refused, Some(reason), None)?;
+                self.note(BootEventKind::Refused, Some(reason), None);
                 swap::erase_trailer(self.flash, &self.slots, SlotId::Secondary)?;
             }
         }
@@ -261,7 +261,7 @@ impl<'b, F: Flash> Boot<'b, F> {
             && untouched
             && let Err(reason) = self.judge(SlotId::Secondary, self.slots.staging_offset())
         {
-            self.note(BootEventKind::Refused, Some(reason), None)?;
+            self.note(BootEventKind::Refused, Some(reason), None);
             swap::erase_trailer(self.flash, &self.slots, SlotId::Primary)?;
             return Ok(None);
         }
@@ -285,14 +285,14 @@ impl<'b, F: Flash> Boot<'b, F> {
         };
         match old {
             Ok(old) => {
-                self.note(BootEventKind::Revert, Some(reason), trial.as_ref().ok())?;
+                self.note(BootEventKind::Revert, Some(reason), trial.as_ref().ok());
                 // From the images, not from a trailer: one whose erase was cut may keep its magic and lose its size.
                 let size = old.total_len().max(trial.map_or(0, |trial| trial.total_len()));
                 Swap::revert(self.flash, &self.slots, size)?;
                 Ok(None)
             }
             _ if trial.is_ok() => {
-                self.note(BootEventKind::Stuck, Some(reason), trial.as_ref().ok())?;
+                self.note(BootEventKind::Stuck, Some(reason), trial.as_ref().ok());
                 if trailers.secondary.magic == Magic::Good {
                     swap::erase_trailer(self.flash, &self.slots, SlotId::Secondary)?;
                 }
@@ -303,8 +303,9 @@ impl<'b, F: Flash> Boot<'b, F> {
         }
     }
 
-    fn note(&mut self, kind: BootEventKind, reason: Option<Reason>, image: Option<&Bootable>) -> Result<(), Reason> {
-        bootlog::note(self.flash, self.board.layout, &event(kind, reason, image))
+    /// Before the bootloader acts. What the log cannot take is not told; that is no reason not to start.
+    fn note(&mut self, kind: BootEventKind, reason: Option<Reason>, image: Option<&Bootable>) {
+        let _ = bootlog::note(self.flash, self.board.layout, &event(kind, reason, image));
     }
 }
 

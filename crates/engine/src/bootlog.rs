@@ -34,9 +34,12 @@ pub(crate) fn note(flash: &mut impl Flash, layout: &Layout, event: &BootEvent) -
         return Ok(());
     }
     let record = event.encode();
-    match Log::open(flash, layout.boot_log)? {
-        Some(mut log) if log.has_room(record.as_bytes().len()) => log.append(flash, &record),
-        Some(log) => log.switch(flash, |flash, log| log.append(flash, &record)).map(|_| ()),
-        None => Log::start_anew(flash, layout.boot_log)?.append(flash, &record),
+    let Some(mut log) = Log::open(flash, layout.boot_log)? else {
+        return Log::start_anew(flash, layout.boot_log)?.append(flash, &record);
+    };
+    // No room, or a half that is worn where the record should go: the other half takes it.
+    if log.append(flash, &record).is_ok() {
+        return Ok(());
     }
+    log.switch(flash, |flash, log| log.append(flash, &record)).map(|_| ())
 }

@@ -31,7 +31,7 @@ impl Log {
             let Some(HalfHeader { generation }) = HalfHeader::decode(&unit) else {
                 continue;
             };
-            if best.is_none_or(|best| generation > best.generation) {
+            if best.is_none_or(|best| follows(generation, best.generation)) {
                 best = Some(Log {
                     halves,
                     active,
@@ -105,7 +105,8 @@ impl Log {
         flash: &mut F,
         fill: impl FnOnce(&mut F, &mut Log) -> Result<(), Reason>,
     ) -> Result<Log, Reason> {
-        let generation = self.generation.checked_add(1).ok_or(Reason::StateFull)?;
+        // Nothing wears a flash 2^32 times; but whoever could write it once must not end the log for ever.
+        let generation = self.generation.wrapping_add(1);
         let mut next = Log {
             active: 1 - self.active,
             generation,
@@ -144,4 +145,9 @@ impl Log {
         }
         Ok(end)
     }
+}
+
+/// Whether a half of this generation is the later one of the two.
+fn follows(generation: u32, other: u32) -> bool {
+    (1..=u32::MAX / 2).contains(&generation.wrapping_sub(other))
 }

@@ -5,11 +5,14 @@ use ampoule_sim::body::{Body, Boot, Ledger, Made, Sim};
 use ampoule_sim::chance::Chance;
 use ampoule_sim::device::{Shape, shapes};
 use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme};
+use ampoule_sim::nor::Nor;
 use codec::Reason;
 use codec::mcuboot::trailer::{FLAG_SET, SwapType, magic};
-use engine::boot::Reset;
-use engine::flash::Flash;
-use engine::layout::{SlotId, Slots};
+use codec::record::HalfHeader;
+use engine::boot::{self, Buffers, Outcome, Reset};
+use engine::flash::{Flash, FlashError, Sector};
+use engine::install::Step;
+use engine::layout::{Area, SlotId, Slots};
 use engine::swap;
 
 struct Desk {
@@ -232,6 +235,119 @@ fn a_confirmed_image_is_not_talked_back() {
         desk.body.boot_to(&mut sim, Reset::Power, "new", false).unwrap();
         assert_eq!(desk.body.counter(&mut sim.nor), Some(3), "{shape}");
         desk.body.boot_steady(&mut sim, "new").unwrap();
+    }
+}
+
+/// A flash with an area that takes nothing any more.
+struct Worn<'n>(&'n mut Nor, [Area; 2]);
+
+impl Worn<'_> {
+    fn is_worn(&self, address: u32) -> Result<(), FlashError> {
+        match self.1.iter().any(|area| (area.start..area.end()).contains(&address)) {
+            true => Err(FlashError::Device),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Flash for Worn<'_> {
+    fn write_size(&self) -> u32 {
+        self.0.write_size()
+    }
+    fn erased(&self) -> u8 {
+        self.0.erased()
+    }
+    fn size(&self) -> u32 {
+        self.0.size()
+    }
+    fn sector(&self, address: u32) -> Option<Sector> {
+        self.0.sector(address)
+    }
+    fn read(&mut self, address: u32, out: &mut [u8]) -> Result<(), FlashError> {
+        self.0.read(address, out)
+    }
+    fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.is_worn(address)?;
+        self.0.write(address, bytes)
+    }
+    fn erase(&mut self, sector: Sector) -> Result<(), FlashError> {
+        self.is_worn(sector.start)?;
+        self.0.erase(sector)
+    }
+}
+
+/// A log that takes no record costs the report its reason, and no device its start: upgrade, revert and refusal go on.
+#[test]
+fn a_worn_log_keeps_nothing_from_starting() {
+    let desk = Desk::new(Shape::small(4, 0xff, true), Scheme::TestOnlyHash);
+    let boot = |sim: &mut Sim, reset: Reset| {
+        let (mut root, mut scratch) = (vec![0; 4096], [0; 256]);
+        let buffers = Buffers {
+            root: &mut root,
+            scratch: &mut scratch,
+        };
+        let mut flash = Worn(&mut sim.nor, desk.body.layout.boot_log);
+        match boot::run(&mut flash, &desk.body.board(), reset, buffers) {
+            Outcome::Start(start) => (start.image.counter(), start.trial),
+            Outcome::Recovery(reason) => panic!("{}", reason.name()),
+        }
+    };
+    let mut sim = desk.start.clone();
+    desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+    assert_eq!(boot(&mut sim, Reset::Power), (3, true));
+    assert_eq!(boot(&mut sim, Reset::Watchdog), (2, false));
+    desk.force(&mut sim, &[0; 100], SwapType::Test);
+    assert_eq!(boot(&mut sim, Reset::Power), (2, false));
+    // One worn half is no loss at all: the other one takes the record.
+    let mut sim = desk.start.clone();
+    desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
+    desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
+    let (mut root, mut scratch) = (vec![0; 4096], [0; 256]);
+    let buffers = Buffers {
+        root: &mut root,
+        scratch: &mut scratch,
+    };
+    let first = desk.body.layout.boot_log[0];
+    let outcome = boot::run(
+        &mut Worn(&mut sim.nor, [first; 2]),
+        &desk.body.board(),
+        Reset::Watchdog,
+        buffers,
+    );
+    assert!(matches!(outcome, Outcome::Start(start) if !start.trial), "{outcome:?}");
+    let told = engine::bootlog::last(&mut sim.nor, &desk.body.layout).unwrap().unwrap();
+    assert_eq!(told.reason, Reason::RevertedWatchdog.number());
+}
+
+/// Whoever could write the logs once cannot end them: the generation after the last one is the first.
+#[test]
+fn logs_outlive_their_last_generation() {
+    for shape in shapes(Shape::small) {
+        let desk = Desk::new(shape, Scheme::TestOnlyHash);
+        let mut sim = desk.start.clone();
+        let last = HalfHeader { generation: u32::MAX }.encode();
+        for half in [desk.body.layout.boot_log[1], desk.body.layout.journal[1]] {
+            let sector = sim.nor.sector(half.start).unwrap();
+            sim.nor.erase(sector).unwrap();
+            sim.nor.write(half.start, last.as_bytes()).unwrap();
+        }
+        for (sequence, reset, reason) in [
+            (7, Reset::Watchdog, 931),
+            (8, Reset::Fault, 932),
+            (9, Reset::Power, 930),
+        ] {
+            let file = desk.body.authority.release(sequence, &desk.new.bytes, 3).build();
+            assert_eq!(desk.body.install(&mut sim, &file, 4000), Ok(Step::Staged), "{shape}");
+            let request = desk
+                .body
+                .app(&mut sim, |device| device.request_swap(None, SwapType::Test));
+            request.unwrap();
+            desk.body.boot_to(&mut sim, Reset::Software, "new", true).unwrap();
+            desk.body.boot_to(&mut sim, reset, "old", false).unwrap();
+            let ending = desk.body.app(&mut sim, |device| Ok(device.state().ending)).unwrap();
+            let ending = ending.map(|ending| (ending.release.sequence, ending.reason));
+            assert_eq!(ending, Some((sequence as u64, reason)), "{shape}");
+        }
     }
 }
 
