@@ -55,6 +55,11 @@ impl Bench {
         Board::start(&self.flash, &self.bootloader, options)
     }
 
+    /// Bytes of the header of an image for this board.
+    pub fn header_len(&self) -> u16 {
+        self.header_len
+    }
+
     /// A signed image of an application, `len` bytes long without its TLVs; 0 = as long as it is.
     pub fn image(
         &self,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ampoule_sim::bench::Bench;
 use ampoule_sim::firmware::Build;
-use ampoule_sim::fixture::Scheme;
+use ampoule_sim::fixture::{Image, Scheme};
 use ampoule_sim::qemu::{Board, Options};
 use ampoule_sim::smp::{SmpClient, SmpError};
 use codec::Reason;
@@ -151,4 +151,28 @@ fn a_trial_ends_as_its_image_behaves() {
     drop(board);
     let mut board = bench.start(&Options::default()).expect("a board");
     assert_eq!(wait(&mut board, "boot: starting "), "4.0.0+0 confirmed");
+}
+
+/// Well signed, and linked for somewhere else: its first instruction would lead out of the slot. The board goes back by
+/// itself, as after a crash.
+#[test]
+fn an_image_without_an_entry_is_taken_back() {
+    let (bench, one) = Bench::new(Scheme::P256, &Build::version("1.0.0")).expect("a bench");
+    let mut board = bench.start(&Options::default()).expect("a board");
+    let wait = |board: &mut Board, text: &str| board.wait_for(text, PATIENCE).unwrap_or_else(|e| panic!("{e}"));
+    wait(&mut board, "nothing may start");
+    let image = bench.image(&one, (1, 0, 0), 1, 0).expect("an image");
+    bench.provision(&mut board, &image).expect("an image and a root");
+    wait(&mut board, "app: self-test passed");
+
+    let signers = std::slice::from_ref(&bench.authority.image);
+    let mut elsewhere = Image::new(2, 4000, &bench.identity, 1, signers);
+    (elsewhere.header_len, elsewhere.version) = (bench.header_len(), (2, 0, 0, 0));
+    smp(&mut board)
+        .upload(Destination::Image, &bench.release(2, &elsewhere.build(), 1))
+        .expect("a release");
+    smp(&mut board).try_staged().expect("a trial");
+    wait(&mut board, "boot: the image on trial has no entry");
+    assert_eq!(wait(&mut board, "boot: starting "), "1.0.0+0 confirmed");
+    assert_eq!(wait(&mut board, "app: last update "), "reverted: 932 REVERTED_FAULT");
 }

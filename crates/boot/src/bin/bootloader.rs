@@ -62,6 +62,7 @@ fn main() -> ! {
     let reason = match outcome {
         Outcome::Start(start) => match Application::at(start.entry) {
             Some(application) => go(application, &start, last, &mut console),
+            None if start.trial => end_trial(last, &mut console),
             None => Reason::ImageAddress,
         },
         Outcome::Recovery(reason) => reason,
@@ -105,6 +106,14 @@ fn go(application: Application, start: &Start, last: LastReset, console: &mut Co
     retained::hand_over(last);
     watchdog::arm(deadline_s);
     application.start()
+}
+
+/// An image on trial whose vectors lead elsewhere would crash with its first instruction. Its trial ends as after any
+/// crash, so that a device in the field goes back instead of waiting for somebody to help.
+fn end_trial(last: LastReset, console: &mut Console) -> ! {
+    console.text("boot: the image on trial has no entry").end();
+    retained::hand_over(last);
+    retained::reset(Cause::Fault, 0)
 }
 
 /// What the engine is told of the last reset; `None` when the bootloader itself crashed.
