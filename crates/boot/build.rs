@@ -149,6 +149,10 @@ fn constants(board: &Board) -> String {
         "Largest trust root file, in bytes.",
         size("ROOT_MAX", board.limits.root),
     );
+    line(
+        "Largest revocation list or time file, in bytes.",
+        size("LIST_MAX", board.limits.list),
+    );
     line("Most addresses of one manifest.", small("URIS_MAX", board.limits.uris));
     line(
         "Most components of one manifest.",

@@ -18,6 +18,13 @@ const HEADER_SIZE_MIN: u32 = 32;
 /// ARMv7-M wants the vector table at a multiple of its size, rounded up; ours is shorter than this, in bytes.
 pub(crate) const VECTOR_ALIGN: u32 = 0x400;
 
+/// Parts of the mailbox, and bytes of the header in each (`codec::record`).
+const MAIL_PARTS: u32 = 4;
+const MAIL_HEADER_BYTES: u32 = 64;
+
+/// Bytes of the trust store's header, and what two paddings may take (`codec::record`).
+const STORE_BYTES: u32 = 128 + 2 * 31;
+
 /// Bytes of the hand-over record (`boot::retained`).
 const RETAINED_MIN: u32 = 64;
 
@@ -128,6 +135,7 @@ pub(crate) struct Limits {
     pub(crate) manifest: u32,
     pub(crate) chunk: u32,
     pub(crate) root: u32,
+    pub(crate) list: u32,
     pub(crate) uris: u8,
     pub(crate) components: u8,
 }
@@ -252,6 +260,24 @@ impl Board {
                 })?;
             }
         }
+        let part = self.flash.regions.mailbox.size / MAIL_PARTS;
+        rule(
+            self.flash.regions.mailbox.size.is_multiple_of(MAIL_PARTS * sector),
+            || format!("flash.regions.mailbox must be {MAIL_PARTS} parts of whole sectors"),
+        )?;
+        rule(
+            part.saturating_sub(MAIL_HEADER_BYTES) >= self.limits.root.max(self.limits.list),
+            || "flash.regions.mailbox: a part must hold limits.root and limits.list behind its header".into(),
+        )?;
+        let trust = self.flash.regions.trust_store_a.size;
+        rule(
+            trust.saturating_sub(STORE_BYTES) >= self.limits.root.saturating_add(self.limits.list),
+            || "flash.regions.trust-store-a must hold limits.root and limits.list behind its header".into(),
+        )?;
+        let messages = self.smp.buffer.saturating_mul(2);
+        rule(messages >= self.limits.root.max(self.limits.list), || {
+            "smp.buffer: two of them must hold limits.root and limits.list".into()
+        })?;
         let (primary, secondary) = (self.flash.regions.primary, self.flash.regions.secondary);
         rule(
             secondary.size == primary.size || secondary.size == primary.size + sector,

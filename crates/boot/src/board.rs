@@ -32,10 +32,14 @@ pub const LIMITS: Limits = Limits {
     manifest_max: MANIFEST_MAX,
     chunk_max: CHUNK_MAX as u32,
     root_max: ROOT_MAX as u32,
+    list_max: LIST_MAX as u32,
     uris_max: URIS_MAX,
     components_max: COMPONENTS_MAX,
     ..Limits::MCU
 };
+
+/// Bytes of a trust root and the revocation list that goes with it.
+pub const TRUST_BYTES: usize = ROOT_MAX + LIST_MAX;
 
 /// Largest messages, as SMP clients ask for them.
 pub const SMP_PARAMETERS: Parameters = Parameters {

@@ -63,8 +63,10 @@ pub struct Limits {
     pub zstd_window_max: u32,
     /// Bytes of a certificate.
     pub cert_max: u32,
-    /// Bytes of a trust root file, also of a revocation or time file.
+    /// Bytes of a trust root file.
     pub root_max: u32,
+    /// Bytes of a revocation or time file; a device holds root and list in memory at once.
+    pub list_max: u32,
     /// Keys of a trust root.
     pub root_keys_max: u32,
     /// Rotation steps in one update run.
@@ -94,6 +96,7 @@ impl Limits {
         zstd_window_max: 65536,
         cert_max: 1024,
         root_max: 8192,
+        list_max: 8192,
         root_keys_max: 16,
         root_steps_max: 32,
         revoked_max: 64,
@@ -119,6 +122,7 @@ impl Limits {
         zstd_window_max: 2_097_152,
         cert_max: 4096,
         root_max: 65536,
+        list_max: 65536,
         root_keys_max: 32,
         root_steps_max: 256,
         revoked_max: 1024,

@@ -72,7 +72,13 @@ pub struct StoreHeader {
     pub counters: [u32; COUNTERS_MAX],
     /// Digest of the one image that a stricter root still lets boot.
     pub pinned: Option<[u8; 32]>,
+    /// The device left development: its root is gone, and only a production root may follow.
+    pub production_only: bool,
 }
+
+/// Bits of the flags in the header.
+const FLAG_PINNED: u8 = 1;
+const FLAG_PRODUCTION_ONLY: u8 = 2;
 
 impl StoreHeader {
     /// The header's signed bytes.
@@ -81,7 +87,9 @@ impl StoreHeader {
         let mut rest = Fill(&mut out);
         rest.put(&STORE_MAGIC);
         rest.put(&FORMAT.to_le_bytes());
-        rest.put(&[self.lifecycle as u8, self.pinned.is_some() as u8]);
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let flags = flag(self.pinned.is_some(), FLAG_PINNED) | flag(self.production_only, FLAG_PRODUCTION_ONLY);
+        rest.put(&[self.lifecycle as u8, flags]);
         rest.put(&self.generation.to_le_bytes());
         rest.put(&self.root_len.to_le_bytes());
         rest.put(&self.list_len.to_le_bytes());
@@ -108,8 +116,9 @@ impl StoreHeader {
             counters: [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?],
             pinned: {
                 let digest = rest.take()?;
-                (flags == 1).then_some(digest)
+                (flags & FLAG_PINNED != 0).then_some(digest)
             },
+            production_only: flags & FLAG_PRODUCTION_ONLY != 0,
         };
         (magic == STORE_MAGIC && format == FORMAT && header.to_bytes() == *bytes).then_some(header)
     }
@@ -123,6 +132,109 @@ impl StoreHeader {
             .checked_add(self.list_len)?
             .checked_next_multiple_of(STORE_ALIGN_BYTES)?;
         Some((list, end))
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Mailbox
+
+/// Parts of the mailbox, one for each kind of proposal.
+pub const MAIL_PARTS: u32 = 4;
+/// Bytes of the header in front of each part of the mailbox; the content follows.
+pub const MAIL_HEADER_BYTES: usize = 64;
+/// Bytes of the header that its digest covers (with the content behind it).
+pub const MAIL_HEADER_SIGNED_BYTES: usize = 32;
+/// Bytes of a lifecycle request.
+pub const LIFECYCLE_REQUEST_BYTES: usize = 1;
+
+const MAIL_MAGIC: [u8; 8] = *b"AMP-MAIL";
+
+/// What the application may propose to the bootloader, and which part of the mailbox it goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum MailKind {
+    /// The next trust root.
+    Root = 1,
+    /// A revocation list.
+    Revoke = 2,
+    /// A time file.
+    Time = 3,
+    /// A [`LifecycleRequest`].
+    Lifecycle = 4,
+}
+
+impl MailKind {
+    /// Every kind, in the order of the parts.
+    pub const ALL: [MailKind; MAIL_PARTS as usize] =
+        [MailKind::Root, MailKind::Revoke, MailKind::Time, MailKind::Lifecycle];
+
+    /// The kind with this number.
+    pub fn from_number(number: u8) -> Option<MailKind> {
+        MailKind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// The header of one part of the mailbox, without its digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MailHeader {
+    /// What the content is.
+    pub kind: MailKind,
+    /// Bytes of the content.
+    pub len: u32,
+}
+
+impl MailHeader {
+    /// The header's signed bytes.
+    pub fn to_bytes(&self) -> [u8; MAIL_HEADER_SIGNED_BYTES] {
+        let mut out = [0; MAIL_HEADER_SIGNED_BYTES];
+        let mut rest = Fill(&mut out);
+        rest.put(&MAIL_MAGIC);
+        rest.put(&FORMAT.to_le_bytes());
+        rest.put(&[self.kind as u8, 0]);
+        rest.put(&self.len.to_le_bytes());
+        out
+    }
+
+    /// Reads the signed bytes; `None` when they are not a header of this format.
+    pub fn parse(bytes: &[u8; MAIL_HEADER_SIGNED_BYTES]) -> Option<MailHeader> {
+        let mut rest = Take(bytes.get(MAIL_MAGIC.len() + 2..)?);
+        let [kind, _] = rest.take()?;
+        let header = MailHeader {
+            kind: MailKind::from_number(kind)?,
+            len: rest.u32()?,
+        };
+        (header.to_bytes() == *bytes).then_some(header)
+    }
+}
+
+/// What a lifecycle request asks of the bootloader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LifecycleRequest {
+    /// Go on to this state.
+    State(Lifecycle),
+    /// Leave development: drop root, secrets and pending work, and wait for a production root.
+    Production,
+}
+
+const LIFECYCLE_PRODUCTION: u8 = 0x10;
+
+impl LifecycleRequest {
+    /// Its number, on the wire and as the content of the mailbox part.
+    pub const fn number(self) -> u8 {
+        match self {
+            LifecycleRequest::State(state) => state as u8,
+            LifecycleRequest::Production => LIFECYCLE_PRODUCTION,
+        }
+    }
+
+    /// The request with this number. Nobody can ask to be blank.
+    pub const fn from_number(number: u8) -> Option<LifecycleRequest> {
+        match (number, Lifecycle::from_number(number)) {
+            (LIFECYCLE_PRODUCTION, _) => Some(LifecycleRequest::Production),
+            (_, Some(Lifecycle::Blank)) => None,
+            (_, Some(state)) => Some(LifecycleRequest::State(state)),
+            _ => None,
+        }
     }
 }
 
@@ -256,6 +368,18 @@ pub enum BootEventKind {
     Raised = 5,
     /// Could not go back because the old image no longer verifies.
     Stuck = 6,
+    /// Took a proposal from the mailbox. `digest` names the proposal, `version.0` its [`MailKind`], and the last part of
+    /// `version` what the trust store holds now: the version of the root, the number of the list, ...
+    Taken = 7,
+    /// Refused a proposal in the mailbox; fields as of `Taken`.
+    Declined = 8,
+}
+
+impl BootEventKind {
+    /// Whether it is about a proposal in the mailbox, not about an image.
+    pub const fn is_of_mail(self) -> bool {
+        matches!(self, BootEventKind::Taken | BootEventKind::Declined)
+    }
 }
 
 const KIND_BOOT: u8 = 0x02;
@@ -289,6 +413,8 @@ impl BootEvent {
                 4 => BootEventKind::Recovery,
                 5 => BootEventKind::Raised,
                 6 => BootEventKind::Stuck,
+                7 => BootEventKind::Taken,
+                8 => BootEventKind::Declined,
                 _ => return None,
             },
             reason,
@@ -318,6 +444,9 @@ pub struct Upload {
     pub len: u32,
 }
 
+/// First bytes of SHA-256 over the root file and the revocation list behind it: under which a release was approved.
+pub type TrustName = [u8; 8];
+
 /// A record of the engine's journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JournalRecord {
@@ -332,6 +461,8 @@ pub enum JournalRecord {
     Pending {
         /// The release.
         release: ReleaseId,
+        /// Where its head starts in the file: behind the roots and lists of a root chain, if there are any.
+        head_start: u32,
         /// Bytes of its head.
         head_len: u32,
         /// The transport's view of the file.
@@ -361,6 +492,8 @@ pub enum JournalRecord {
         image: [u8; 32],
         /// Its security counter.
         counter: u32,
+        /// [Name](TrustName) of the trust root and list that approved it.
+        trust: TrustName,
     },
     /// The bootloader is (about to be) asked to take the staged image.
     Requested,
@@ -396,11 +529,13 @@ impl JournalRecord {
             }),
             JournalRecord::Pending {
                 release,
+                head_start,
                 head_len,
                 upload,
                 version,
             } => Encoded::new(KIND_PENDING, |out| {
                 out.release(&release);
+                out.put(&head_start.to_le_bytes());
                 out.put(&head_len.to_le_bytes());
                 out.put(&upload.len.to_le_bytes());
                 out.put(&upload.sha);
@@ -416,9 +551,10 @@ impl JournalRecord {
                 out.put(&[ordinal, members_left]);
             }),
             JournalRecord::Chunks { count } => Encoded::new(KIND_CHUNKS, |out| out.put(&count.to_le_bytes())),
-            JournalRecord::Staged { image, counter } => Encoded::new(KIND_STAGED, |out| {
+            JournalRecord::Staged { image, counter, trust } => Encoded::new(KIND_STAGED, |out| {
                 out.put(&counter.to_le_bytes());
                 out.put(&image);
+                out.put(&trust);
             }),
             JournalRecord::Requested => Encoded::new(KIND_REQUESTED, |_| ()),
             JournalRecord::Dropped { reason } => Encoded::new(KIND_DROPPED, |out| out.put(&reason.to_le_bytes())),
@@ -435,10 +571,12 @@ impl JournalRecord {
                 version: rest.version()?,
             },
             KIND_PENDING => {
-                let (release, head_len, len) = (rest.release()?, rest.u32()?, rest.u32()?);
-                let upload = Upload { len, sha: rest.take()? };
+                let (release, head_start, head_len) = (rest.release()?, rest.u32()?, rest.u32()?);
+                let (len, sha) = (rest.u32()?, rest.take()?);
+                let upload = Upload { len, sha };
                 JournalRecord::Pending {
                     release,
+                    head_start,
                     head_len,
                     upload,
                     version: rest.version()?,
@@ -455,8 +593,8 @@ impl JournalRecord {
             }
             KIND_CHUNKS => JournalRecord::Chunks { count: rest.u32()? },
             KIND_STAGED => {
-                let (counter, image) = (rest.u32()?, rest.take()?);
-                JournalRecord::Staged { image, counter }
+                let (counter, image, trust) = (rest.u32()?, rest.take()?, rest.take()?);
+                JournalRecord::Staged { image, counter, trust }
             }
             KIND_REQUESTED => JournalRecord::Requested,
             KIND_DROPPED => JournalRecord::Dropped {
@@ -552,6 +690,7 @@ mod tests {
             JournalRecord::Committed { release, version: None },
             JournalRecord::Pending {
                 release,
+                head_start: 555,
                 head_len: 777,
                 upload: Upload { sha: [3; 32], len: 99 },
                 version: Version::new(&[9, 8, 7, 6, 5]),
@@ -565,7 +704,8 @@ mod tests {
             JournalRecord::Chunks { count: 7 },
             JournalRecord::Staged {
                 image: [4; 32],
-                counter: 5
+                counter: 5,
+                trust: [6; 8],
             },
             JournalRecord::Requested,
             JournalRecord::Dropped { reason: 509 },
@@ -611,6 +751,7 @@ mod tests {
             time_floor: 0x6a00_0000,
             counters: [7, 0, 0, 0],
             pinned: Some([0xab; 32]),
+            production_only: false,
         };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..16], *b"AMPTRUST\x01\x00\x03\x01\x03\x00\x00\x00");
@@ -625,6 +766,49 @@ mod tests {
         let mut other = bytes;
         other[95] = 1;
         assert_eq!(StoreHeader::parse(&other), None);
+        // A digest that is not pinned, a flag that nobody knows.
+        (other[95], other[11]) = (0, 0);
+        assert_eq!(StoreHeader::parse(&other), None);
+        other[11] = 5;
+        assert_eq!(StoreHeader::parse(&other), None);
+        other[11] = 3;
+        let both = StoreHeader {
+            production_only: true,
+            ..header
+        };
+        assert_eq!(StoreHeader::parse(&other), Some(both));
+    }
+
+    #[test]
+    fn golden_mail() {
+        let header = MailHeader {
+            kind: MailKind::Revoke,
+            len: 0x0102_0304,
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(bytes[..16], *b"AMP-MAIL\x01\x00\x02\x00\x04\x03\x02\x01");
+        assert_eq!(bytes[16..], [0; 16]);
+        assert_eq!(MailHeader::parse(&bytes), Some(header));
+        for bit in 0..8 * 12 {
+            let mut bent = bytes;
+            bent[bit / 8] ^= 1 << (bit % 8);
+            let kind = MailHeader::parse(&bent).map(|bent| bent.kind);
+            // Bits of the kind may make another kind; nothing else may change and still be read.
+            assert!(kind.is_none() || bit / 8 == 10, "bit {bit}");
+        }
+        assert_eq!(MailHeader::parse(&[0xff; 32]), None);
+        assert_eq!(MailHeader::parse(&[0; 32]), None);
+    }
+
+    #[test]
+    fn lifecycle_requests_have_fixed_numbers() {
+        let known: Vec<u8> = (0..=u8::MAX)
+            .filter(|number| LifecycleRequest::from_number(*number).is_some())
+            .collect();
+        assert_eq!(known, [1, 2, 3, 4, 5, 0x10]);
+        for number in known {
+            assert_eq!(LifecycleRequest::from_number(number).unwrap().number(), number);
+        }
     }
 
     #[test]

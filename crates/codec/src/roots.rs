@@ -4,7 +4,7 @@
 //! everything that the bytes alone decide. What needs a hash or a signature (key ids recomputed, thresholds reached)
 //! and what needs the present root (version, regression) is decided by `trust`.
 
-use crate::cbor::{Keys, Reader, Writer};
+use crate::cbor::{self, Extent, Keys, Reader, Writer};
 use crate::cose::{Blocks, KeyId, PublicKey, Sign1};
 use crate::limits::{self, Limits, ROOT_BLOCKS_MAX, TIME_BLOCKS_MAX};
 use crate::plan::Uuid;
@@ -63,12 +63,41 @@ impl FileKind {
         }
     }
 
+    /// Refuses (105) a file of this kind that is longer than a device takes.
+    fn fits(self, len: u64, limits: &Limits) -> Result<(), Refused> {
+        match self {
+            FileKind::Root => limits::at_most(len, limits.root_max.into(), "ROOT_MAX"),
+            FileKind::Revoke | FileKind::Time => limits::at_most(len, limits.list_max.into(), "LIST_MAX"),
+        }
+    }
+
     fn blocks_max(self) -> usize {
         match self {
             FileKind::Root | FileKind::Revoke => ROOT_BLOCKS_MAX,
             FileKind::Time => TIME_BLOCKS_MAX,
         }
     }
+}
+
+/// The first byte of a file of this family, which no envelope and no image starts with: an array of three.
+pub const FILE_FIRST_BYTE: u8 = 0x83;
+/// Bytes that tell the kind of a file.
+const KIND_BYTES: usize = 12;
+
+/// How long the file at the start of `prefix` is and of which kind, as far as it has arrived. Refused: 1013 when it is
+/// none of this family, 105 as soon as it is to be longer than the device takes, 101 and 102 for what is no CBOR.
+pub fn file_len(prefix: &[u8], limits: &Limits) -> Result<(Option<FileKind>, Extent), Refused> {
+    let extent = cbor::extent(prefix)?;
+    let (Extent::Needs(len) | Extent::Complete(len)) = extent;
+    let Some(kind) = FileKind::of(prefix) else {
+        // Asked for only as far as the kind can be told; nothing is as short.
+        return match prefix.len() < KIND_BYTES && matches!(extent, Extent::Needs(_)) {
+            true => Ok((None, Extent::Needs(len.min(KIND_BYTES)))),
+            false => Err(Reason::NotARelease.into()),
+        };
+    };
+    kind.fits(len as u64, limits)?;
+    Ok((Some(kind), extent))
 }
 
 /// `[name, bstr .cbor content, [+ bstr .cbor block]]`: the frame that all three kinds share.
@@ -80,7 +109,7 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn decode(file: &'a [u8], kind: FileKind, limits: &Limits) -> Result<Self, Refused> {
-        limits::at_most(file.len() as u64, limits.root_max.into(), "ROOT_MAX")?;
+        kind.fits(file.len() as u64, limits)?;
         let mut reader = Reader::demanding(file, kind.invalid());
         reader.array_of(3)?;
         if reader.text()? != kind.name() {

@@ -9,11 +9,22 @@ use codec::record::{BootEvent, BootEventKind};
 
 /// The last event; `None` when nothing was ever noted.
 pub fn last(flash: &mut impl Flash, layout: &Layout) -> Result<Option<BootEvent>, Reason> {
+    last_that(flash, layout, |_| true)
+}
+
+/// The last event of this kind; `None` when none is left in the log.
+pub fn last_that(
+    flash: &mut impl Flash,
+    layout: &Layout,
+    wanted: impl Fn(&BootEvent) -> bool,
+) -> Result<Option<BootEvent>, Reason> {
     let Some(log) = Log::open(flash, layout.boot_log)? else {
         return Ok(None);
     };
     let mut last = None;
-    log.for_each(flash, |record| last = BootEvent::decode(record).or(last))?;
+    log.for_each(flash, |record| {
+        last = BootEvent::decode(record).filter(&wanted).or(last)
+    })?;
     Ok(last)
 }
 

@@ -6,18 +6,19 @@ use crate::bootlog;
 use crate::flash::Flash;
 use crate::journal::{Committed, Journal, Pending, Progress, State};
 use crate::layout::{SlotId, Slots};
+use crate::mailbox::{self, Mail};
 use crate::slot::{self, ImageInfo, SlotReader};
 use crate::store::{Found, Store};
 use crate::swap::{self, Request, Trailers};
 use codec::mcuboot::trailer::SwapType;
 use codec::plan::{ComponentId, Plan, Uuid, Version};
-use codec::record::{BootEvent, BootEventKind, JournalRecord, Lifecycle, ReleaseId};
-use codec::roots::Environment;
+use codec::record::{BootEvent, BootEventKind, JournalRecord, Lifecycle, MailKind, ReleaseId, TrustName};
+use codec::roots::{Environment, FileKind, RevokeFile, RootFile, TimeFile};
 use codec::{Reason, Refused};
 use trust::admit::{ComponentView, DeviceView, DomainView};
 use trust::digest::Sha256;
 use trust::image::Bootable;
-use trust::root::TrustRoot;
+use trust::root::{Role, TrustRoot};
 
 /// The version of this engine, against which releases may demand a minimum.
 pub const ENGINE_VERSION: [u32; 3] = [0, 1, 0];
@@ -41,20 +42,26 @@ pub struct Device<'d, F> {
     pub(crate) journal: Journal,
     pub(crate) root: TrustRoot<'d>,
     store: Store,
+    /// The name of root and list in force.
+    trust: TrustName,
     running: Option<ImageInfo>,
     self_tested: bool,
 }
 
 impl<'d, F: Flash> Device<'d, F> {
     /// Reads what the device is and settles what the last boot decided: a confirmed release is committed, one that went
-    /// back is recorded with its reason. `root` holds the root file for as long as the device lives.
+    /// back is recorded with its reason, what the bootloader took or refused leaves the mailbox. `root` holds root file and
+    /// revocation list for as long as the device lives. What a change of root means for a release under way is settled by
+    /// [`Receiving::recheck`](crate::install::Receiving::recheck).
     pub fn open(mut flash: F, config: Config<'d>, root: &'d mut [u8]) -> Result<Self, Refused> {
         let layout = config.board.layout;
         let slots = Slots::new(layout, &flash)?;
         let Found::Store(store) = Store::open(&mut flash, layout)? else {
             return Err(Reason::NoRoot.refused());
         };
-        let root = TrustRoot::stored(store.read_root(&mut flash, layout, root)?, config.board.limits)?;
+        let root = store.read_trust(&mut flash, layout, config.board.limits, root)?;
+        let list = root.list().map_or(&[][..], |list| list.bytes());
+        let trust = Sha256::of_parts(&[root.bytes(), list]);
         let journal = Journal::open(&mut flash, layout)?;
         let mut reader = SlotReader::new(&mut flash, &slots, SlotId::Primary, 0);
         let running = slot::identify(&mut reader, slots.image_len_max()).ok();
@@ -65,9 +72,11 @@ impl<'d, F: Flash> Device<'d, F> {
             journal,
             root,
             store,
+            trust: trust.first_chunk().copied().unwrap_or_default(),
             running,
             self_tested: false,
         };
+        device.empty_mailbox()?;
         device.settle()?;
         Ok(device)
     }
@@ -166,8 +175,9 @@ impl<'d, F: Flash> Device<'d, F> {
     /// Asks the bootloader to try the staged image at the next reset ([`SwapType::Test`]), or, in development only, to
     /// take it without a trial ([`SwapType::Permanent`]).
     ///
-    /// Refused when no image with this hash TLV is staged (1009, 1004), during a trial (613), when the boot chain would
-    /// refuse it, and in production when it did not come as a release (1004) or for permanence (1005).
+    /// Refused when no image with this hash TLV is staged (1009, 1004), during a trial (613), while a root or list waits for
+    /// the bootloader (812), when the boot chain would refuse it, when its release was approved under another root (1004),
+    /// and in production when it did not come as a release (1004) or for permanence (1005).
     pub fn request_swap(&mut self, image: Option<&[u8]>, kind: SwapType) -> Result<(), Refused> {
         let production = self.environment() == Environment::Production;
         if kind == SwapType::Permanent && production {
@@ -177,6 +187,9 @@ impl<'d, F: Flash> Device<'d, F> {
         if trailers.is_trial() {
             return Err(Reason::TrialRunning.refused());
         }
+        if self.trust_waits()? {
+            return Err(Reason::RootStaged.refused());
+        }
         let staged = self.staged()?.ok_or(Reason::NothingStaged)?;
         if image.is_some_and(|image| *image != staged.digest) {
             return Err(Reason::HashUnknown.refused());
@@ -185,7 +198,9 @@ impl<'d, F: Flash> Device<'d, F> {
             Some(Progress::Staged { image, requested, .. }) if image == staged.digest => Some(requested),
             _ => None,
         };
-        if released.is_none() && production {
+        // Approved under another root or list: nobody has said under this one that it may be installed.
+        let stale = self.is_approved_before();
+        if stale || (released.is_none() && production) {
             return Err(Reason::NothingStaged.refused());
         }
         if matches!(
@@ -278,7 +293,8 @@ impl<'d, F: Flash> Device<'d, F> {
         }
         // The bootloader was asked and the image does not run: its log says why. Without an entry for this image the
         // request never reached the trailer.
-        let event = bootlog::last(&mut self.flash, self.config.board.layout)?;
+        let of_image = |event: &BootEvent| !event.kind.is_of_mail();
+        let event = bootlog::last_that(&mut self.flash, self.config.board.layout, of_image)?;
         let Some(event) = event.filter(|event| image.starts_with(&event.digest) || event.digest == [0; 8]) else {
             return Ok(());
         };
@@ -289,12 +305,40 @@ impl<'d, F: Flash> Device<'d, F> {
         }
     }
 
+    /// What the bootloader took or refused is done with; its boot log says what became of it.
+    fn empty_mailbox(&mut self) -> Result<(), Reason> {
+        let layout = self.config.board.layout;
+        for kind in MailKind::ALL {
+            let Some(mail) = Mail::find(&mut self.flash, layout, kind)? else {
+                continue;
+            };
+            let is_noted = |event: &BootEvent| event.kind.is_of_mail() && event.digest == mail.name();
+            if bootlog::last_that(&mut self.flash, layout, is_noted)?.is_some() {
+                mailbox::clear(&mut self.flash, layout, kind)?;
+            }
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, pending: Pending) -> Result<(), Refused> {
         let version = pending.version.or(self.running.map(|image| version_of(&image)));
         self.append(JournalRecord::Committed {
             release: pending.release,
             version,
         })
+    }
+
+    /// Whether a staged release was approved under another root or list than those in force.
+    pub(crate) fn is_approved_before(&self) -> bool {
+        match self.state().pending.map(|pending| pending.progress) {
+            Some(Progress::Staged { trust, .. }) => trust != self.trust,
+            _ => false,
+        }
+    }
+
+    /// The name of root and list in force.
+    pub(crate) fn trust_name(&self) -> TrustName {
+        self.trust
     }
 
     /// The device as the release sees it.
@@ -308,6 +352,110 @@ impl<'d, F: Flash> Device<'d, F> {
             floor,
             trial,
         })
+    }
+}
+
+/// Root chains: what the authority says of itself (profile sections 13 and 15).
+impl<F: Flash> Device<'_, F> {
+    /// The number of the revocation list in force, if there is one.
+    pub fn list_number(&self) -> Option<u64> {
+        self.root.list().map(|list| list.number())
+    }
+
+    /// The largest signed time seen, in seconds since 1970-01-01 UTC; 0 when none was.
+    pub fn time_floor(&self) -> u64 {
+        self.store.header().time_floor
+    }
+
+    /// The digest of the image that runs although root and list no longer accept it, if there is one.
+    pub fn pinned(&self) -> Option<[u8; 32]> {
+        self.store.header().pinned
+    }
+
+    /// Whether a proposal of this kind waits for the bootloader.
+    pub fn waits(&mut self, kind: MailKind) -> Result<bool, Reason> {
+        mailbox::waits(&mut self.flash, self.config.board.layout, kind)
+    }
+
+    /// What the bootloader said last of a proposal, as long as its log remembers.
+    pub fn mail_event(&mut self) -> Result<Option<BootEvent>, Reason> {
+        bootlog::last_that(&mut self.flash, self.config.board.layout, |event| {
+            event.kind.is_of_mail()
+        })
+    }
+
+    /// Whether a root or list waits for the bootloader, before which nothing else is judged.
+    pub(crate) fn trust_waits(&mut self) -> Result<bool, Reason> {
+        Ok(self.waits(MailKind::Root)? || self.waits(MailKind::Revoke)?)
+    }
+
+    /// Takes a root, list or time file: verifies it and stages it for the bootloader. One that is older than what the
+    /// device has is skipped, and one that waits already stays.
+    ///
+    /// Refused, changing nothing: what the rules of its kind refuse (801 to 811, 813, 941); 812 while another root or list
+    /// waits; 613 during a trial; 1010 while the bootloader is asked to swap.
+    pub fn propose(&mut self, kind: FileKind, file: &[u8]) -> Result<(), Refused> {
+        if !self.is_news(kind, file)? {
+            return Ok(());
+        }
+        let part = match kind {
+            FileKind::Root => MailKind::Root,
+            FileKind::Revoke => MailKind::Revoke,
+            FileKind::Time => MailKind::Time,
+        };
+        let layout = self.config.board.layout;
+        if self.trust_waits()? {
+            return match mailbox::holds(&mut self.flash, layout, part, file)? {
+                true => Ok(()),
+                false => Err(Reason::RootStaged.refused()),
+            };
+        }
+        self.verify_proposal(kind, file)?;
+        self.staging_is_free()?;
+        Ok(mailbox::put(&mut self.flash, layout, part, file)?)
+    }
+
+    /// Whether a well-formed file of this product line says more than the device knows.
+    fn is_news(&self, kind: FileKind, file: &[u8]) -> Result<bool, Refused> {
+        let limits = self.config.board.limits;
+        let ours = |id: &Uuid, otherwise: Reason| match id == self.root.id() {
+            true => Ok(()),
+            false => Err(otherwise),
+        };
+        Ok(match kind {
+            FileKind::Root => {
+                let root = RootFile::decode(file, limits)?.root;
+                ours(root.id, Reason::RootId)?;
+                if root.environment != self.root.environment() {
+                    return Err(Reason::RootId.refused());
+                }
+                root.version > self.root.version()
+            }
+            FileKind::Revoke => {
+                let list = RevokeFile::decode(file, limits)?;
+                ours(list.root_id, Reason::RevokeInvalid)?;
+                let held = self.root.list();
+                held.is_none_or(|held| list.number >= held.number() && held.bytes() != file)
+            }
+            FileKind::Time => {
+                let time = TimeFile::decode(file, limits)?;
+                ours(time.root_id, Reason::TimeInvalid)?;
+                time.seconds > self.time_floor()
+            }
+        })
+    }
+
+    fn verify_proposal(&self, kind: FileKind, file: &[u8]) -> Result<(), Refused> {
+        let (limits, algorithms) = (self.config.board.limits, self.config.board.algorithms);
+        match kind {
+            FileKind::Root => {
+                let next = self.root.successor(file, limits, &algorithms)?;
+                let boots = next.entries().any(|entry| entry.role == Role::Image);
+                boots.then_some(()).ok_or(Reason::RootNoImageRole.refused())
+            }
+            FileKind::Revoke => self.root.verify_list(file, limits, &algorithms).map(|_| ()),
+            FileKind::Time => self.root.verify_time(file, limits, &algorithms).map(|_| ()),
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Receiving a release: verified before the first erase, written chunk by chunk, resumed after a reset.
 //!
 //! ```text
-//! Head --verified, admitted, stored--> Members --payload whole, judged--> Staged
+//! [roots, list, time]* Head --verified, admitted, stored--> Members --payload whole, judged--> Staged
 //! ```
+//!
+//! A file may begin with a root chain, and may be nothing else (profile section 15): each root, list or time file that is
+//! news is [staged for the bootloader](Device::propose), and whatever comes behind a root or list is answered 812: the
+//! sender resets the device and sends the file again.
 //!
 //! One buffer serves all: it holds the head until the head is stored, and then one chunk at a time. What was written
 //! before a reset is not trusted: the stored head is verified again, the chunk table is hashed again, and the image as a
@@ -14,10 +18,11 @@ use crate::journal::{Pending, Progress};
 use crate::layout::{Area, SlotId};
 use crate::slot::{self, SlotReader};
 use codec::cbor::Extent;
+use codec::limits::Limits;
 use codec::mcuboot::header::IMAGE_MAGIC;
 use codec::plan::{ChunkHashes, DigestAlgorithm, Format, Plan, Step as PlanStep, Target};
 use codec::record::{JournalRecord, ReleaseId, Upload};
-use codec::roots::Environment;
+use codec::roots::{self, Environment, FILE_FIRST_BYTE, FileKind};
 use codec::suit::head::{self, Head};
 use codec::suit::members::{Event, Members, Name};
 use codec::{Reason, Refused};
@@ -43,6 +48,8 @@ pub enum Step {
     Staged,
     /// This very release is installed already; nothing was written.
     AlreadyInstalled,
+    /// The file held roots, lists or times alone: what was news waits for the bootloader.
+    ChainTaken,
 }
 
 /// What [`Receiving::resume`] found.
@@ -64,6 +71,10 @@ pub struct Receiving<'m> {
     fill: usize,
     /// Offset in the file of the next byte wanted.
     offset: u32,
+    /// Offset in the file where the head starts, or the file of a root chain that is arriving.
+    start: u32,
+    /// The kind of the root chain's file before it.
+    chain: Option<FileKind>,
     upload: Upload,
     phase: Phase,
 }
@@ -73,7 +84,7 @@ pub struct Receiving<'m> {
     reason = "no allocation to put the larger variant behind"
 )]
 enum Phase {
-    /// Collecting the head.
+    /// Collecting a file of the root chain, or the head.
     Head,
     /// Behind the head.
     Body(Body),
@@ -197,6 +208,8 @@ impl<'m> Receiving<'m> {
             buffer,
             fill: 0,
             offset: 0,
+            start: 0,
+            chain: None,
             upload,
             phase: Phase::Head,
         }
@@ -227,6 +240,32 @@ impl<'m> Receiving<'m> {
         }
     }
 
+    /// Settles at start what a new root or list means for a release that is staged already: it is verified again, from its
+    /// stored head on, and given up when they no longer approve it. `buffer` is that of an installation. An application
+    /// calls this once, before anything may ask for a swap; without it such a release is not installed (1004).
+    pub fn recheck<F: Flash>(device: &mut Device<'_, F>, buffer: &mut [u8]) -> Result<(), Refused> {
+        let Some(pending) = device.state().pending.filter(|_| device.is_approved_before()) else {
+            return Ok(());
+        };
+        let Progress::Staged { image, counter, .. } = pending.progress else {
+            return Ok(());
+        };
+        // What was swapped in is judged by its trial.
+        if device.trailers()?.request() != crate::swap::Request::None {
+            return Ok(());
+        }
+        match device.approves(&pending, buffer) {
+            Ok(()) => {
+                let trust = device.trust_name();
+                device.append(JournalRecord::Staged { image, counter, trust })
+            }
+            Err(refused) if refused.reason.is_retriable() => Err(refused),
+            Err(refused) => device.append(JournalRecord::Dropped {
+                reason: refused.reason.number(),
+            }),
+        }
+    }
+
     /// Whether further bytes make sense: nothing was refused, and the file is not whole.
     pub fn can_go_on(&self) -> bool {
         !matches!(self.phase, Phase::Refused(_) | Phase::Done(_))
@@ -247,11 +286,15 @@ impl<'m> Receiving<'m> {
         self.buffer
     }
 
-    /// Takes the next bytes of the file, any number of them, from any transport.
+    /// Takes the next bytes of the file, any number of them, from any transport; none of them say that the file ends.
     ///
     /// Refusals before the first erase change nothing; later ones change only the staging slot and the journal. A
     /// refusal is final: it is repeated for every further push.
     pub fn push<F: Flash>(&mut self, bytes: &[u8], device: &mut Device<'_, F>) -> Result<Step, Refused> {
+        let is_chain = matches!(self.phase, Phase::Head) && self.chain.is_some() && self.fill == 0;
+        if bytes.is_empty() && is_chain {
+            self.phase = Phase::Done(Step::ChainTaken);
+        }
         match self.consume(bytes, device) {
             Ok(step) => Ok(step),
             Err(refused) => {
@@ -265,7 +308,9 @@ impl<'m> Receiving<'m> {
         loop {
             match &mut self.phase {
                 Phase::Refused(refused) => return Err(*refused),
-                Phase::Done(Step::Staged) if !bytes.is_empty() => return Err(Reason::CborTrailing.refused()),
+                Phase::Done(Step::Staged | Step::ChainTaken) if !bytes.is_empty() => {
+                    return Err(Reason::CborTrailing.refused());
+                }
                 Phase::Done(step) => {
                     self.offset = self.offset.saturating_add(bytes.len() as u32);
                     return Ok(*step);
@@ -313,8 +358,8 @@ impl<'m> Receiving<'m> {
             let prefix = self.buffer.get(..self.fill).unwrap_or(&[]);
             let wanted = match RAW.starts_with(prefix) && prefix.len() < RAW.len() {
                 true => self.fill + 1,
-                false => match head::head_len(prefix, device.config.board.limits)? {
-                    Extent::Needs(len) | Extent::Complete(len) => len,
+                false => match expected(prefix, device.config.board.limits)? {
+                    (_, Extent::Needs(len) | Extent::Complete(len)) => len,
                 },
             };
             let take = wanted.saturating_sub(self.fill).min(bytes.len());
@@ -322,17 +367,32 @@ impl<'m> Receiving<'m> {
             let place = self.buffer.get_mut(self.fill..).and_then(|free| free.get_mut(..take));
             place.ok_or(Reason::Limit.about("HEAD_MAX"))?.copy_from_slice(piece);
             self.fill += take;
-            self.offset = self.fill as u32;
+            self.offset = self.start.saturating_add(self.fill as u32);
             *bytes = rest;
             let prefix = self.buffer.get(..self.fill).unwrap_or(&[]);
             if prefix == RAW {
                 self.begin_raw(device)?;
                 return Ok(true);
             }
-            let is_raw = RAW.starts_with(prefix);
-            if !is_raw && head::head_len(prefix, device.config.board.limits)? == Extent::Complete(self.fill) {
-                self.begin(device)?;
-                return Ok(true);
+            if RAW.starts_with(prefix) {
+                continue;
+            }
+            let (kind, extent) = expected(prefix, device.config.board.limits)?;
+            let is_whole = extent == Extent::Complete(self.fill);
+            match kind {
+                Some(kind) if is_whole => {
+                    self.chain_file(kind, device)?;
+                    if self.offset == self.upload.len {
+                        self.phase = Phase::Done(Step::ChainTaken);
+                        return Ok(true);
+                    }
+                    continue;
+                }
+                None if is_whole => {
+                    self.begin(device)?;
+                    return Ok(true);
+                }
+                _ => {}
             }
             if take == 0 {
                 return Err(Reason::CborMalformed.refused());
@@ -341,8 +401,29 @@ impl<'m> Receiving<'m> {
         Ok(false)
     }
 
+    /// A whole file of the root chain: roots first, then one list, then one time.
+    fn chain_file<F: Flash>(&mut self, kind: FileKind, device: &mut Device<'_, F>) -> Result<(), Refused> {
+        let file = self.buffer.get(..self.fill).unwrap_or(&[]);
+        let in_order = match self.chain {
+            None | Some(FileKind::Root) => true,
+            Some(FileKind::Revoke) => kind == FileKind::Time,
+            Some(FileKind::Time) => false,
+        };
+        if !in_order {
+            return Err(Reason::NotARelease.refused());
+        }
+        device.propose(kind, file)?;
+        self.chain = Some(kind);
+        self.start = self.offset;
+        self.fill = 0;
+        Ok(())
+    }
+
     /// The step from bytes to work: verified, admitted, and only then stored.
     fn begin<F: Flash>(&mut self, device: &mut Device<'_, F>) -> Result<(), Refused> {
+        if device.trust_waits()? {
+            return Err(Reason::RootStaged.refused());
+        }
         let head_bytes = self.buffer.get(..self.fill).unwrap_or(&[]);
         let (limits, algorithms) = (device.config.board.limits, device.config.board.algorithms);
         let head = Head::decode(head_bytes, limits)?;
@@ -352,12 +433,11 @@ impl<'m> Receiving<'m> {
         let work = Work::of(admitted.plan(), admitted.digest(), self.buffer.len())?;
         device.fits(&work, self.fill as u32)?;
         let members = Members::new(head.entries, limits);
-        self.offset = self.fill as u32;
         if admitted.standing() == Standing::Installed && device.runs(&work)? {
             self.phase = Phase::Done(Step::AlreadyInstalled);
             return Ok(());
         }
-        let written = device.store_head(&admitted, &work, head_bytes, self.upload)?;
+        let written = device.store_head(&admitted, &work, head_bytes, self.start, self.upload)?;
         let has_table = device.store_inline_table(&admitted)?;
         self.phase = Phase::Body(Body {
             members,
@@ -395,7 +475,8 @@ impl<'m> Receiving<'m> {
             return Err(Reason::StateCorrupt.refused());
         }
         device.staging_is_free()?;
-        self.offset = pending.head_len;
+        self.start = pending.head_start;
+        self.offset = pending.head_start.saturating_add(pending.head_len);
         let mut body = Body {
             members: Members::new(head.entries, limits),
             inside: Inside::Other,
@@ -481,6 +562,12 @@ impl Receiving<'_> {
     fn begin_raw<F: Flash>(&mut self, device: &mut Device<'_, F>) -> Result<(), Refused> {
         if device.root.environment() != Environment::Development {
             return Err(Reason::RawImageRefused.refused());
+        }
+        if self.chain.is_some() {
+            return Err(Reason::NotARelease.refused());
+        }
+        if device.trust_waits()? {
+            return Err(Reason::RootStaged.refused());
         }
         if self.upload.len == 0 {
             return Err(Reason::UploadLength.refused());
@@ -681,10 +768,40 @@ impl Body {
     }
 }
 
+/// How long the head is, or the file of a root chain, whichever begins like this.
+fn expected(prefix: &[u8], limits: &Limits) -> Result<(Option<FileKind>, Extent), Refused> {
+    match prefix.first() {
+        Some(&FILE_FIRST_BYTE) => roots::file_len(prefix, limits),
+        _ => Ok((None, head::head_len(prefix, limits)?)),
+    }
+}
+
 /// Bytes of the chunk table that are stored at a time.
 const TABLE_BLOCK_BYTES: usize = 256;
 
 impl<F: Flash> Device<'_, F> {
+    /// Verifies a staged release again: its stored head by the root and list in force, its image by the boot chain's rule.
+    fn approves(&mut self, pending: &Pending, buffer: &mut [u8]) -> Result<(), Refused> {
+        let (limits, algorithms) = (self.config.board.limits, self.config.board.algorithms);
+        let chunk_bytes_max = buffer.len();
+        let head = buffer.get_mut(..pending.head_len as usize);
+        let head = head.ok_or(Reason::Limit.about("HEAD_MAX"))?;
+        let at = self.config.board.layout.head.start;
+        self.flash.read(at, head).map_err(Reason::from)?;
+        let head = Head::decode(head, limits)?;
+        let mut room = [Target::EMPTY; TARGETS_MAX];
+        let admitted = self
+            .root
+            .verify(&head, &algorithms, limits, &mut room)?
+            .admit(&self.view()?)?;
+        let work = Work::of(admitted.plan(), admitted.digest(), chunk_bytes_max)?;
+        if work.release != pending.release {
+            return Err(Reason::StateCorrupt.refused());
+        }
+        self.judge_staged(buffer)?;
+        Ok(())
+    }
+
     /// Refuses, before anything is erased, what does not fit this device.
     fn fits(&mut self, work: &Work, head_len: u32) -> Result<(), Refused> {
         let layout = self.config.board.layout;
@@ -724,10 +841,13 @@ impl<F: Flash> Device<'_, F> {
         admitted: &Admitted<Plan<'_>>,
         work: &Work,
         head: &[u8],
+        head_start: u32,
         upload: Upload,
     ) -> Result<u32, Refused> {
         let area = self.config.board.layout.head;
-        let same = |pending: &Pending| pending.release == work.release && pending.upload == upload;
+        let same = |pending: &Pending| {
+            (pending.release, pending.upload, pending.head_start) == (work.release, upload, head_start)
+        };
         if let Some(pending) = self.state().pending.filter(same)
             && self.holds(area, head)?
         {
@@ -745,6 +865,7 @@ impl<F: Flash> Device<'_, F> {
         let version = admitted.plan().version;
         self.append(JournalRecord::Pending {
             release: work.release,
+            head_start,
             head_len: head.len() as u32,
             upload,
             version,
@@ -901,11 +1022,17 @@ impl<F: Flash> Device<'_, F> {
         if image.total_len() != work.size {
             return Err(Reason::ImageSize.refused());
         }
+        let trust = self.trust_name();
         match self.state().pending.map(|pending| pending.progress) {
-            Some(Progress::Staged { image: staged, .. }) if staged == info.digest => Ok(()),
+            Some(Progress::Staged {
+                image: staged,
+                trust: approved,
+                ..
+            }) if staged == info.digest && approved == trust => Ok(()),
             _ => self.append(JournalRecord::Staged {
                 image: info.digest,
                 counter: work.counter,
+                trust,
             }),
         }
     }
@@ -919,6 +1046,12 @@ impl<F: Flash> Device<'_, F> {
 /// SHA-256 over a range of the flash.
 fn hash_of(flash: &mut impl Flash, start: u32, len: u32) -> Result<[u8; SHA256_BYTES], Reason> {
     let mut hash = Sha256::new();
+    hash_into(&mut hash, flash, start, len)?;
+    Ok(hash.finish())
+}
+
+/// Adds a range of the flash to a hash.
+pub(crate) fn hash_into(hash: &mut Sha256, flash: &mut impl Flash, start: u32, len: u32) -> Result<(), Reason> {
     let mut at = 0;
     while at < len {
         let mut block = [0; TABLE_BLOCK_BYTES];
@@ -928,11 +1061,11 @@ fn hash_of(flash: &mut impl Flash, start: u32, len: u32) -> Result<[u8; SHA256_B
         hash.update(block);
         at += take;
     }
-    Ok(hash.finish())
+    Ok(())
 }
 
 /// Writes bytes whose end may not be a whole write unit; the rest of the unit keeps the erased value.
-fn write_padded(flash: &mut impl Flash, address: u32, bytes: &[u8]) -> Result<(), Reason> {
+pub(crate) fn write_padded(flash: &mut impl Flash, address: u32, bytes: &[u8]) -> Result<(), Reason> {
     let unit = flash.write_size().max(1) as usize;
     let (whole, rest) = bytes
         .split_at_checked(bytes.len() - bytes.len() % unit)

@@ -5,7 +5,7 @@ use crate::flash::Flash;
 use crate::layout::Layout;
 use crate::log::Log;
 use codec::plan::Version;
-use codec::record::{JournalRecord, ReleaseId, Upload};
+use codec::record::{JournalRecord, ReleaseId, TrustName, Upload};
 use codec::{Reason, Refused};
 
 /// Sequence domains that a device follows at most.
@@ -25,6 +25,8 @@ pub struct Committed {
 pub struct Pending {
     /// Which one.
     pub release: ReleaseId,
+    /// Where its head starts in the file.
+    pub head_start: u32,
     /// Bytes of its head.
     pub head_len: u32,
     /// The file that carries it.
@@ -59,6 +61,8 @@ pub enum Progress {
         image: [u8; 32],
         /// Its security counter.
         counter: u32,
+        /// Under which root and list it was approved.
+        trust: TrustName,
         /// Whether the bootloader was asked to take it.
         requested: bool,
     },
@@ -110,12 +114,14 @@ impl State {
             }
             JournalRecord::Pending {
                 release,
+                head_start,
                 head_len,
                 upload,
                 version,
             } => {
                 self.pending = Some(Pending {
                     release,
+                    head_start,
                     head_len,
                     upload,
                     version,
@@ -149,17 +155,21 @@ impl State {
                 },
                 other => other,
             }),
-            JournalRecord::Staged { image, counter } => {
+            JournalRecord::Staged { image, counter, trust } => {
                 self.progress(|_| Progress::Staged {
                     image,
                     counter,
+                    trust,
                     requested: false,
                 });
             }
             JournalRecord::Requested => self.progress(|progress| match progress {
-                Progress::Staged { image, counter, .. } => Progress::Staged {
+                Progress::Staged {
+                    image, counter, trust, ..
+                } => Progress::Staged {
                     image,
                     counter,
+                    trust,
                     requested: true,
                 },
                 other => other,
@@ -255,6 +265,7 @@ fn snapshot(state: &State, mut put: impl FnMut(JournalRecord) -> Result<(), Reas
     if let Some(ending) = state.ending {
         put(JournalRecord::Pending {
             release: ending.release,
+            head_start: 0,
             head_len: 0,
             upload: Upload::default(),
             version: None,
@@ -266,6 +277,7 @@ fn snapshot(state: &State, mut put: impl FnMut(JournalRecord) -> Result<(), Reas
     }
     let Some(Pending {
         release,
+        head_start,
         head_len,
         upload,
         version,
@@ -276,6 +288,7 @@ fn snapshot(state: &State, mut put: impl FnMut(JournalRecord) -> Result<(), Reas
     };
     put(JournalRecord::Pending {
         release,
+        head_start,
         head_len,
         upload,
         version,
@@ -299,9 +312,10 @@ fn snapshot(state: &State, mut put: impl FnMut(JournalRecord) -> Result<(), Reas
         Progress::Staged {
             image,
             counter,
+            trust,
             requested,
         } => {
-            put(JournalRecord::Staged { image, counter })?;
+            put(JournalRecord::Staged { image, counter, trust })?;
             if requested {
                 put(JournalRecord::Requested)?;
             }
@@ -330,6 +344,7 @@ mod tests {
         let history = [
             JournalRecord::Pending {
                 release: id(1),
+                head_start: 3,
                 head_len: 9,
                 upload,
                 version,
@@ -345,6 +360,7 @@ mod tests {
             JournalRecord::Staged {
                 image: [3; 32],
                 counter: 4,
+                trust: [5; 8],
             },
             JournalRecord::Requested,
             JournalRecord::Committed {
@@ -353,6 +369,7 @@ mod tests {
             },
             JournalRecord::Pending {
                 release: id(2),
+                head_start: 3,
                 head_len: 9,
                 upload,
                 version,
@@ -367,6 +384,7 @@ mod tests {
             JournalRecord::Dropped { reason: 508 },
             JournalRecord::Pending {
                 release: id(3),
+                head_start: 3,
                 head_len: 9,
                 upload,
                 version,
@@ -374,11 +392,13 @@ mod tests {
             JournalRecord::Staged {
                 image: [3; 32],
                 counter: 4,
+                trust: [5; 8],
             },
             JournalRecord::Requested,
             JournalRecord::Reverted { reason: 931 },
             JournalRecord::Pending {
                 release: id(4),
+                head_start: 3,
                 head_len: 9,
                 upload,
                 version,

@@ -3,6 +3,7 @@
 use crate::flash::{Flash, Sector, WRITE_SIZE_MAX};
 use codec::Reason;
 use codec::mcuboot::trailer::TrailerLayout;
+use codec::record::{MAIL_HEADER_BYTES, MAIL_PARTS, MailKind};
 use core::num::NonZeroU32;
 
 /// A range of whole sectors.
@@ -54,7 +55,8 @@ impl Area {
 pub struct Layout {
     /// Trust store, two copies; written by the bootloader only.
     pub trust: [Area; 2],
-    /// Mailbox: one root, one list, one time file, one lifecycle request; proposals to the bootloader.
+    /// Mailbox: one root, one list, one time file, one lifecycle request; proposals to the bootloader. Cut into four equal
+    /// parts ([`Layout::mail`]).
     pub mailbox: Area,
     /// What the bootloader did, two halves; written by the bootloader only.
     pub boot_log: [Area; 2],
@@ -105,8 +107,17 @@ impl Layout {
         ]
     }
 
-    /// Checks once, at start, that this flash can carry the layout: whole sectors, nothing overlapping, slots that the
-    /// swap can handle. Refuses with 1011 and the area or rule concerned.
+    /// The part of the mailbox for this kind of proposal.
+    pub const fn mail(&self, kind: MailKind) -> Area {
+        let len = self.mailbox.len / MAIL_PARTS;
+        Area {
+            start: self.mailbox.start.saturating_add(len.saturating_mul(kind as u32 - 1)),
+            len,
+        }
+    }
+
+    /// Checks once, at start, that this flash can carry the layout: whole sectors, nothing overlapping, a mailbox that can
+    /// be cut into its four parts, slots that the swap can handle. Refuses with 1011 and the area or rule concerned.
     pub fn check(&self, flash: &impl Flash) -> Result<(), Reason> {
         let areas = self.areas();
         let all = || areas.iter().chain(core::iter::once(&self.secondary));
@@ -117,7 +128,12 @@ impl Layout {
                 .skip(number + 1)
                 .all(|other| one.end() <= other.start || other.end() <= one.start);
         }
-        if !whole || !apart {
+        let cut = self.mailbox.len.is_multiple_of(MAIL_PARTS)
+            && MailKind::ALL.into_iter().all(|kind| {
+                let part = self.mail(kind);
+                part.is_whole_sectors(flash) && part.len as usize > MAIL_HEADER_BYTES
+            });
+        if !whole || !apart || !cut {
             return Err(Reason::LayoutRefused);
         }
         Slots::new(self, flash).map(|_| ())

@@ -212,8 +212,9 @@ impl<'m> Recovery<'m> {
 
     /// What the stored root is, if it can be read. The root buffer is free then: a root is collected only without one.
     fn root_info<F: Flash>(&mut self, store: Store, flash: &mut F, board: &Board<'_>) -> Option<RootInfo> {
-        let root = store.read_root(flash, board.layout, self.buffers.root).ok()?;
-        let root = TrustRoot::stored(root, board.limits).ok()?;
+        let root = store
+            .read_trust(flash, board.layout, board.limits, self.buffers.root)
+            .ok()?;
         Some(RootInfo {
             version: u32::try_from(root.version()).unwrap_or(u32::MAX),
             production: root.environment() == Environment::Production,

@@ -162,13 +162,13 @@ impl<'m> Server<'m> {
         }
         let offset = match receiving.push(piece.data, device).map_err(|refused| refused.reason)? {
             Step::More { offset } => offset,
-            Step::Staged => receiving.offset(),
+            Step::Staged | Step::ChainTaken => receiving.offset(),
             Step::AlreadyInstalled => len,
         };
         if offset == len {
             match receiving.push(&[], device).map_err(|refused| refused.reason)? {
                 Step::More { .. } => return Err(Reason::CborMalformed),
-                Step::Staged | Step::AlreadyInstalled => self.stop(),
+                Step::Staged | Step::AlreadyInstalled | Step::ChainTaken => self.stop(),
             }
         }
         Ok(Response::Uploaded { offset, matches: None })

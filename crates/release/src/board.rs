@@ -93,6 +93,7 @@ struct DeviceLimits {
     manifest: u32,
     chunk: u32,
     root: u32,
+    list: u32,
     uris: u8,
     components: u8,
 }
@@ -158,6 +159,7 @@ impl DeviceLimits {
             manifest_max: column.manifest_max.min(self.manifest),
             chunk_max: column.chunk_max.min(self.chunk),
             root_max: column.root_max.min(self.root),
+            list_max: column.list_max.min(self.list),
             uris_max: column.uris_max.min(self.uris),
             components_max: column.components_max.min(self.components),
             ..column

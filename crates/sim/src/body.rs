@@ -6,7 +6,7 @@
 
 use crate::cuts::World;
 use crate::device::Shape;
-use crate::fixture::{Authority, Identity, sha256};
+use crate::fixture::{Authority, Identity, Image, Key, sha256};
 use crate::nor::Nor;
 use codec::Reason;
 use codec::limits::Limits;
@@ -20,8 +20,12 @@ use engine::journal::{Progress, State};
 use engine::layout::{Area, Layout, SlotId, Slots};
 use engine::store::{Found, Store};
 
-/// Bytes of the buffer for the root file.
+/// Bytes of the longest root file.
 const ROOT_BYTES: usize = 1536;
+/// Bytes of the longest revocation list or time file.
+const LIST_BYTES: usize = 512;
+/// Bytes of the buffer for both.
+const TRUST_BYTES: usize = ROOT_BYTES + LIST_BYTES;
 /// Bytes of a chunk in the releases of these tests.
 pub const CHUNK_BYTES: usize = 1024;
 /// Bytes of the buffer that heads and chunks arrive in.
@@ -70,6 +74,8 @@ pub struct Body {
 pub struct Ledger {
     /// The largest stored counter seen.
     pub counter: u32,
+    /// The largest version of a stored trust root seen.
+    pub root_version: u64,
     /// The image that was confirmed last: nothing else may start but on trial.
     pub confirmed: Option<&'static str>,
     /// The image whose confirmation has begun: from now on it may count as confirmed.
@@ -102,6 +108,7 @@ impl Body {
             head_max: 2048,
             manifest_max: 1024,
             root_max: ROOT_BYTES as u32,
+            list_max: LIST_BYTES as u32,
             ..Limits::MCU
         };
         Body {
@@ -115,11 +122,19 @@ impl Body {
 
     /// Makes and remembers an image of `len` bytes in all.
     pub fn make(&mut self, name: &'static str, len: usize, counter: u32) -> Made {
+        let signer = self.authority.image.clone();
+        self.make_signed(name, len, counter, &[&signer])
+    }
+
+    /// The same, signed with these keys.
+    pub fn make_signed(&mut self, name: &'static str, len: usize, counter: u32, signers: &[&Key]) -> Made {
+        let signers: Vec<Key> = signers.iter().map(|key| (*key).clone()).collect();
+        let image = |number, payload_len| Image::new(number, payload_len, &Identity::DEMO, counter, &signers).build();
         // The length of an ECDSA signature in DER varies: another payload is tried until the sum is right.
         let number = 1 + self.images.len() as u64;
-        let empty = self.authority.image(number, 0, counter).len();
+        let empty = image(number, 0).len();
         let bytes = (0..64)
-            .map(|attempt| self.authority.image(number + attempt * 1000, len - empty, counter))
+            .map(|attempt| image(number + attempt * 1000, len - empty))
             .find(|bytes| bytes.len() == len)
             .expect("most signatures have one of three lengths");
         let made = Made { name, bytes, counter };
@@ -212,12 +227,17 @@ impl Body {
 
     /// The same on a device whose trust store may be gone.
     pub fn boot_unstored(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
-        let (mut root, mut scratch) = ([0; ROOT_BYTES], [0; SCRATCH_BYTES]);
+        let (mut root, mut scratch) = ([0; TRUST_BYTES], [0; SCRATCH_BYTES]);
+        let before = sim.nor.clone();
         let buffers = Buffers {
             root: &mut root,
             scratch: &mut scratch,
         };
-        let before = sim.nor.clone();
+        engine::rotate::run(&mut sim.nor, &self.board(), buffers, &mut [0; ROOT_BYTES]);
+        let buffers = Buffers {
+            root: &mut root,
+            scratch: &mut scratch,
+        };
         let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
         self.judge_bootloader(&before, &sim.nor)?;
         // Whatever the bootloader made of it, nothing runs without power.
@@ -263,7 +283,7 @@ impl Body {
         sim: &mut Sim,
         run: impl FnOnce(&mut Device<'_, &mut Nor>) -> Result<R, codec::Refused>,
     ) -> Result<R, String> {
-        let mut root = [0; ROOT_BYTES];
+        let mut root = [0; TRUST_BYTES];
         let component: &[&[u8]] = &[b"app"];
         let config = Config {
             board: self.board(),
@@ -272,6 +292,7 @@ impl Body {
         };
         let before = sim.nor.clone();
         let mut device = Device::open(&mut sim.nor, config, &mut root).map_err(|refused| refused.to_string())?;
+        Receiving::recheck(&mut device, &mut [0; CHUNK_BYTES_MAX]).map_err(|refused| refused.to_string())?;
         let opened = *device.state();
         let result = run(&mut device).map_err(|refused| refused.to_string());
         let state = *device.state();
@@ -447,15 +468,43 @@ impl Body {
         if counter > seen {
             sim.note(|ledger| ledger.counter = counter);
         }
+        self.judge_root(sim)
+    }
+
+    /// Law: no trust root comes back; of a device that holds one, whatever stands in its flash.
+    fn judge_root(&self, sim: &mut Sim) -> Result<(), String> {
+        let Some(version) = self.root_version(&mut sim.nor) else {
+            return Ok(());
+        };
+        let seen = sim.ledger().root_version;
+        ensure(version >= seen, || {
+            format!("the trust root fell from version {seen} to {version}")
+        })?;
+        if version > seen {
+            sim.note(|ledger| ledger.root_version = version);
+        }
         Ok(())
+    }
+
+    /// The trust store as it stands; `None` when it is not readable.
+    pub fn store(&self, nor: &mut Nor) -> Option<Store> {
+        match Store::open(nor, &self.layout) {
+            Ok(Found::Store(store)) => Some(store),
+            _ => None,
+        }
+    }
+
+    /// The version of the stored root; `None` when there is none.
+    pub fn root_version(&self, nor: &mut Nor) -> Option<u64> {
+        let mut buffer = [0; TRUST_BYTES];
+        let store = self.store(nor)?;
+        let root = store.read_trust(nor, &self.layout, &self.limits, &mut buffer);
+        root.ok().map(|root| root.version())
     }
 
     /// The stored counter; `None` when the store is not readable.
     pub fn counter(&self, nor: &mut Nor) -> Option<u32> {
-        match Store::open(nor, &self.layout) {
-            Ok(Found::Store(store)) => Some(store.counter(0)),
-            _ => None,
-        }
+        self.store(nor).map(|store| store.counter(0))
     }
 
     /// The slot that holds the fallback during a trial.

@@ -66,7 +66,7 @@ impl Shape {
         let mut plan = Plan::default();
         let layout = Layout {
             trust: [plan.area(2, 1024), plan.area(2, 1024)],
-            mailbox: plan.area(1, 2048),
+            mailbox: plan.area(4, 1600),
             boot_log: [plan.area(1, 128), plan.area(1, 128)],
             journal: [plan.area(1, 768), plan.area(1, 768)],
             head: plan.area(2, 1024),

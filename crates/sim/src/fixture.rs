@@ -243,9 +243,32 @@ pub struct Root {
 impl Root {
     /// The file.
     pub fn build(&self) -> Vec<u8> {
-        let content = self.content().encode();
-        let blocks = blocks(&self.signers, b"AMP-ROOT-1", &content);
-        Value::Array(vec!["amp-root".into(), Value::Bytes(content), Value::Array(blocks)]).encode()
+        signed_file("amp-root", b"AMP-ROOT-1", &self.content(), &self.signers)
+    }
+
+    /// The root after this one, as yet with nothing changed and nobody's signature.
+    pub fn next(&self) -> Root {
+        Root {
+            version: self.version + 1,
+            signers: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The same with this role for these keys; none of them: without the role.
+    pub fn role(mut self, number: i64, threshold: i64, keys: &[&Key]) -> Root {
+        self.roles.retain(|(other, ..)| *other != number);
+        if !keys.is_empty() {
+            self.roles
+                .push((number, threshold, keys.iter().map(|key| (*key).clone()).collect()));
+        }
+        self
+    }
+
+    /// The same with these signatures.
+    pub fn signed(mut self, keys: &[&Key]) -> Root {
+        self.signers = keys.iter().map(|key| (*key).clone()).collect();
+        self
     }
 
     fn content(&self) -> Value {
@@ -294,6 +317,31 @@ impl Root {
         entries.extend(self.environment.iter().map(|number| (11, (*number).into())));
         Value::keyed(entries)
     }
+}
+
+/// A revocation list.
+pub fn revocation_list(number: i64, root_id: [u8; 16], revoked: &[&Key], signers: &[&Key]) -> Vec<u8> {
+    let mut ids: Vec<_> = revoked.iter().map(|key| key.id()).collect();
+    ids.sort();
+    let mut content = vec![(1, number.into()), (3, root_id[..].into())];
+    if !ids.is_empty() {
+        content.push((7, Value::Array(ids.iter().map(|id| id[..].into()).collect())));
+    }
+    let signers: Vec<Key> = signers.iter().map(|key| (*key).clone()).collect();
+    signed_file("amp-revoke", b"AMP-REVOKE-1", &Value::keyed(content), &signers)
+}
+
+/// A time file.
+pub fn time_file(seconds: i64, root_id: [u8; 16], signers: &[&Key]) -> Vec<u8> {
+    let content = Value::keyed([(1, seconds.into()), (3, root_id[..].into())]);
+    let signers: Vec<Key> = signers.iter().map(|key| (*key).clone()).collect();
+    signed_file("amp-time", b"AMP-TIME-1", &content, &signers)
+}
+
+fn signed_file(name: &str, external_aad: &[u8], content: &Value, signers: &[Key]) -> Vec<u8> {
+    let content = content.encode();
+    let blocks = blocks(signers, external_aad, &content);
+    Value::Array(vec![name.into(), Value::Bytes(content), Value::Array(blocks)]).encode()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

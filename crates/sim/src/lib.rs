@@ -12,6 +12,7 @@ pub mod device;
 pub mod elf;
 pub mod firmware;
 pub mod fixture;
+pub mod line;
 pub mod nor;
 pub mod qemu;
 pub mod smp;

@@ -74,7 +74,7 @@ impl Station {
 
     /// The same flash after a release was installed and its image was asked to be tried.
     pub fn staged(&self, mut nor: Nor, release: &[u8]) -> Nor {
-        let mut root = vec![0; self.limits.root_max as usize];
+        let mut root = vec![0; (self.limits.root_max + self.limits.list_max) as usize];
         let mut buffer = vec![0; self.limits.head_max.max(self.limits.chunk_max) as usize];
         let component: &[&[u8]] = &[b"app"];
         let config = Config {

@@ -78,6 +78,11 @@ impl<'a> TrustRoot<'a> {
         }
     }
 
+    /// The revocation list that goes with it.
+    pub fn list(&self) -> Option<Revocations<'a>> {
+        self.list
+    }
+
     /// Requires the root's own threshold of its own root keys (profile section 13, step 5): what a factory root must
     /// pass before it is stored. Refused: 805, 810.
     pub fn verify_self(&self, algorithms: &Algorithms) -> Result<(), Refused> {
@@ -87,7 +92,8 @@ impl<'a> TrustRoot<'a> {
     }
 
     /// Reads the root that is to follow this one, by the rotation rules 1 to 6 of profile section 13. Storing it (rule 7)
-    /// and repeating (rule 8) is the caller's.
+    /// and repeating (rule 8) is the caller's. A revocation list goes on with the new root (section 15), whose own
+    /// signatures are counted under it already.
     ///
     /// Refused: as [`TrustRoot::parse`]; 802 another product line or environment; 803 not the next version (an older one
     /// is to be skipped, see [`TrustRoot::version`]); 810, 804, 805 signatures; 809 a revocation or minimum taken back.
@@ -96,10 +102,16 @@ impl<'a> TrustRoot<'a> {
         candidate: &'c [u8],
         limits: &Limits,
         algorithms: &Algorithms,
-    ) -> Result<TrustRoot<'c>, Refused> {
+    ) -> Result<TrustRoot<'c>, Refused>
+    where
+        'a: 'c,
+    {
         // 1. Parse strictly; root-id and environment equal the stored root's.
         let file = RootFile::decode(candidate, limits)?;
-        let candidate = TrustRoot::stored(candidate, limits)?;
+        let candidate = TrustRoot {
+            list: self.list,
+            ..TrustRoot::stored(candidate, limits)?
+        };
         let same = candidate.id() == self.id() && candidate.environment() == self.environment();
         ensure(same, Reason::RootId)?;
         // 2. Version N+1 exactly.

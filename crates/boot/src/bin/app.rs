@@ -16,6 +16,7 @@ use boot::watchdog;
 use codec::Refused;
 use codec::plan::ComponentId;
 use engine::device::{Config, Device};
+use engine::install::Receiving;
 use engine::smp::{Application, Server};
 use trust::alg::{Algorithms, PortableEd25519};
 use trust::digest::Sha256;
@@ -64,7 +65,7 @@ type Flash = MappedFlash;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    static mut ROOT: [u8; board::ROOT_MAX] = [0; board::ROOT_MAX];
+    static mut TRUST: [u8; board::TRUST_BYTES] = [0; board::TRUST_BYTES];
     // One buffer for the head and, after it, for one chunk.
     static mut INSTALL: [u8; INSTALL_BYTES] = [0; INSTALL_BYTES];
     static mut MESSAGE: [u8; board::SMP_BUFFER] = [0; board::SMP_BUFFER];
@@ -85,11 +86,14 @@ fn main() -> ! {
 
     let mut line = SmpLine::start(MESSAGE, ANSWER);
     let mut clock = Clock::start();
-    let mut server = Server::new(INSTALL, board::SMP_PARAMETERS);
-    let mut device = match Device::open(MappedFlash::take(), config(), ROOT) {
+    let mut device = match Device::open(MappedFlash::take(), config(), TRUST) {
         Ok(device) => device,
         Err(refused) => stop(&mut console, &refused),
     };
+    if let Err(refused) = Receiving::recheck(&mut device, INSTALL) {
+        complain(&mut console, "recheck", &refused);
+    }
+    let mut server = Server::new(INSTALL, board::SMP_PARAMETERS);
     tell(&mut console, &mut device);
     let mut tested = false;
     loop {

@@ -33,7 +33,7 @@ type SmpBuffers = [[u8; board::SMP_BUFFER]; 2];
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    static mut ROOT: [u8; board::ROOT_MAX] = [0; board::ROOT_MAX];
+    static mut TRUST: [u8; board::TRUST_BYTES] = [0; board::TRUST_BYTES];
     static mut SCRATCH: [u8; SCRATCH_BYTES] = [0; SCRATCH_BYTES];
     static mut SMP: SmpBuffers = [[0; board::SMP_BUFFER]; 2];
 
@@ -47,8 +47,10 @@ fn main() -> ! {
     let mut flash = MappedFlash::take();
     let outcome = match reset(last) {
         Some(reset) => {
+            #[cfg(feature = "rotation")]
+            follow(&mut flash, TRUST, SCRATCH, SMP);
             let buffers = Buffers {
-                root: ROOT,
+                root: TRUST,
                 scratch: SCRATCH,
             };
             engine::boot::run(&mut flash, &BOARD, reset, buffers)
@@ -75,11 +77,19 @@ fn main() -> ! {
         flash,
         reason,
         Buffers {
-            root: ROOT,
+            root: TRUST,
             scratch: SCRATCH,
         },
         SMP,
     )
+}
+
+/// Commits what the authority says of itself and the application left in the mailbox. The messages of a recovery are not
+/// under way yet: a proposal is read into their memory.
+#[cfg(feature = "rotation")]
+fn follow(flash: &mut MappedFlash, trust: &mut [u8], scratch: &mut [u8], smp: &mut SmpBuffers) {
+    let buffers = Buffers { root: trust, scratch };
+    engine::rotate::run(flash, &BOARD, buffers, smp.as_flattened_mut());
 }
 
 /// Arms the watchdog and leaves.
