@@ -99,7 +99,7 @@ impl Show {
         let public = match signing::public(&self.key) {
             Ok(public) if !self.unlock => public,
             Err(error) if !error.is(Code::PassphraseNeeded) => return Err(error),
-            _ => signing::open(&self.key, &self.passphrase, out)?.public_key().clone(),
+            _ => signing::unlock(&self.key, &self.passphrase, out)?,
         };
         if let Some(name) = public.published_sample() {
             out.note(format!("warning: {}", DevelopmentOnly::PublishedSample(name)));

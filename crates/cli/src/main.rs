@@ -9,6 +9,7 @@ mod device;
 mod files;
 mod generate;
 mod image;
+mod journal;
 mod key;
 mod out;
 mod port;
@@ -52,6 +53,9 @@ enum Command {
     /// Make, sign, verify and look at releases
     #[command(subcommand, arg_required_else_help = true)]
     Release(release::Command),
+    /// Read and check the journal of all signatures
+    #[command(subcommand, arg_required_else_help = true)]
+    Journal(journal::Command),
     /// Talk to a device over a serial port
     #[command(subcommand, arg_required_else_help = true)]
     Device(device::Command),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Image(command) => image::run(command, out),
         Command::Trust(command) => trust::run(command, out),
         Command::Release(command) => release::run(command, out),
+        Command::Journal(command) => journal::run(command, out),
         Command::Device(command) => device::run(command, out),
         Command::Generate(command) => generate::run(command),
     };

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Make a signed release from a recipe
     Build(Box<Build>),
     /// Add a signature to a release
-    Sign(Sign),
+    Sign(Box<Sign>),
     /// Check that a trust root's devices would believe a release, and every byte of it
     Verify {
         /// The release

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keys::file::{FileKey, LockedKey};
+use keys::journal::Journaled;
 use keys::passphrase::PASSPHRASE_BYTES_MAX;
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, Signer};
 use zeroize::Zeroizing;
 
+use crate::journal::JournalArgs;
 use crate::out::Out;
 
-/// Where the passphrase of private key files comes from; asked at the terminal when neither is given.
+/// Where the passphrase of private key files comes from (asked at the terminal when neither is given), and where what they
+/// sign is entered.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PassphraseArgs {
     /// File whose first line is the passphrase of every encrypted key given
@@ -23,6 +26,9 @@ pub(crate) struct PassphraseArgs {
     /// Name of the environment variable that holds the passphrase of every encrypted key given
     #[arg(long, value_name = "NAME")]
     passphrase_env: Option<String>,
+    /// Where what they sign is entered.
+    #[command(flatten)]
+    journal: JournalArgs,
 }
 
 impl PassphraseArgs {
@@ -31,6 +37,14 @@ impl PassphraseArgs {
         match self.given()? {
             Some(passphrase) => Ok(passphrase),
             None => prompt(&format!("Passphrase of {}: ", path.display())),
+        }
+    }
+
+    /// The same, and every signature's journal entry says that this override was typed out.
+    pub(crate) fn with_override(&self, option: &str, is_given: bool) -> PassphraseArgs {
+        PassphraseArgs {
+            journal: self.journal.clone().with_override(option, is_given),
+            ..self.clone()
         }
     }
 
@@ -82,7 +96,21 @@ fn from_env(name: &str) -> Result<Passphrase> {
 }
 
 /// Opens a private key, wherever it is; warns when its signatures are good for development only.
+///
+/// Every command that signs gets its signers here, and here every signer is tied to the signing journal: what comes out
+/// has its entry.
 pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
+    let context = passphrase.journal.context(out)?;
+    let key = open_unjournaled(uri, passphrase, out)?;
+    Ok(Box::new(Journaled::new(key, context)))
+}
+
+/// Opens the private key and gives its public half: for looking, not for signing.
+pub(crate) fn unlock(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<PublicKey> {
+    Ok(open_unjournaled(uri, passphrase, out)?.public_key().clone())
+}
+
+fn open_unjournaled(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
     let key: Box<dyn Signer> = match uri {
         KeyUri::File(path) => Box::new(open_file(path, passphrase)?),
         _ => return Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),

@@ -146,10 +146,14 @@ impl Init {
             (Role::Revoke, self.revoke_threshold, &self.revoke_key),
             (Role::Image, self.image_threshold, &self.image_key),
         ];
+        let passphrase = self.passphrase.with_override(
+            "i-know-these-production-keys-are-files",
+            self.i_know_these_production_keys_are_files,
+        );
         let open = |(role, threshold, uris): (Role, u8, &Vec<KeyUri>)| {
             let open_one = |uri: &KeyUri| match role {
-                Role::Root => EitherHalf::open(uri, &self.passphrase, out),
-                _ => EitherHalf::public_of(uri, &self.passphrase, out),
+                Role::Root => EitherHalf::open(uri, &passphrase, out),
+                _ => EitherHalf::public_of(uri, &passphrase, out),
             };
             let keys = uris.iter().map(open_one).collect::<Result<Vec<_>>>()?;
             Ok(OpenRole { role, threshold, keys })

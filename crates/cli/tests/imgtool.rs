@@ -619,6 +619,7 @@ fn ampoule(desk: &Desk, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_ampoule"))
         .args(arguments)
         .current_dir(desk.directory())
+        .env("AMPOULE_JOURNAL", desk.path("journal.jsonl"))
         .output()
         .unwrap();
     assert!(

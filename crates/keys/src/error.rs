@@ -58,6 +58,18 @@ codes! {
 
     KeyHalvesDiffer = 2021, "KEY_HALVES_DIFFER", "The file is damaged, or somebody changed it: use its backup.";
 
+    JournalOpen = 2050, "JOURNAL_OPEN", "Check that the folder exists and that you may read and write the signing journal; --journal FILE or AMPOULE_JOURNAL names another.";
+    JournalAppend = 2051, "JOURNAL_APPEND", "The signature was not released. Make room on the disk (or repair it), then sign again; the journal itself is unharmed.";
+    JournalDamaged = 2052, "JOURNAL_DAMAGED", "Somebody or something changed the journal: keep the file as evidence, compare it with its backup, and find out who; see docs/journal.md.";
+    JournalGap = 2053, "JOURNAL_GAP", "Entries were removed: find them in a backup or in an older segment, and find out who removed them; see docs/journal.md.";
+    JournalOrder = 2054, "JOURNAL_ORDER", "Entries were moved, repeated or taken from another journal: keep the files as evidence, and check that all segments were given, the oldest first.";
+    JournalHead = 2055, "JOURNAL_HEAD", "Entries were cut off at the end, or this is another journal than the one whose head was noted: restore it from a backup; see docs/journal.md.";
+    JournalEnded = 2056, "JOURNAL_ENDED", "A rotation was interrupted: finish it with `ampoule journal rotate`; or give the file that goes on.";
+    JournalFull = 2057, "JOURNAL_FULL", "Begin the next file with `ampoule journal rotate`.";
+    JournalEntry = 2058, "JOURNAL_ENTRY", "Shorten --reason and --operator.";
+    JournalHeadFile = 2059, "JOURNAL_HEAD_FILE", "Check the medium and the file that --head-file names; it holds HASH@NUMBER and only grows.";
+    JournalRead = 2060, "JOURNAL_READ", "Check the disk.";
+
     BackupMalformed = 2070, "BACKUP_MALFORMED", "Use another copy of the backup; every share's sheet carries one.";
     ShareMistyped = 2071, "SHARE_MISTYPED", "Compare the place named with the sheet and type it again.";
     ShareOfOtherBackup = 2072, "SHARE_OF_OTHER_BACKUP", "Take the shares that carry this backup's id.";

@@ -10,6 +10,7 @@
 pub mod backup;
 pub mod error;
 pub mod file;
+pub mod journal;
 pub mod passphrase;
 pub mod public;
 pub mod sample;

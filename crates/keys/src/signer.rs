@@ -44,6 +44,14 @@ pub trait Signer {
         });
         checked(self.describe(), signature, verified)
     }
+
+    /// As [`Signer::sign`], for a signer that wants to see more than the bytes that are signed: `object` is the object
+    /// itself (a release's manifest, an image's hashed bytes), whose digest `job` names. A signing service demands it,
+    /// because it decides by what it reads there and not by what its client says.
+    fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
+        let _ = object;
+        self.sign(job)
+    }
 }
 
 impl<S: Signer + ?Sized> Signer for Box<S> {
@@ -61,6 +69,14 @@ impl<S: Signer + ?Sized> Signer for Box<S> {
 
     fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
         (**self).make_signature(job)
+    }
+
+    fn sign(&self, job: &Job<'_>) -> Result<Signature> {
+        (**self).sign(job)
+    }
+
+    fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
+        (**self).sign_shown(job, object)
     }
 }
 

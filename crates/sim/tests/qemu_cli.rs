@@ -93,7 +93,8 @@ impl Office {
         let mut command = Command::new(&self.ampoule);
         command
             .args(arguments.split_whitespace())
-            .current_dir(self.folder.path());
+            .current_dir(self.folder.path())
+            .env("AMPOULE_JOURNAL", self.path("journal.jsonl"));
         command
     }
 

@@ -44,6 +44,7 @@ impl Desk {
             .args(arguments.split_whitespace())
             .current_dir(self.directory.path())
             .env_clear()
+            .env("AMPOULE_JOURNAL", self.path("journal.jsonl"))
             .output()
             .unwrap();
         Ran {

@@ -141,6 +141,7 @@ impl Story {
         let output = command
             .args(line.split_whitespace())
             .current_dir(&self.folder)
+            .env("AMPOULE_JOURNAL", self.folder.join("journal.jsonl"))
             .output()?;
         // Notes on the way first, then the result.
         for bytes in [&output.stderr, &output.stdout] {
