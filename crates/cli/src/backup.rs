@@ -191,7 +191,7 @@ fn read_share(path: &Path) -> Result<Share> {
 }
 
 /// Asks until there are enough; a share that cannot be right is asked for again at once.
-fn ask_shares(backup: &Backup) -> Result<Vec<Share>> {
+pub(crate) fn ask_shares(backup: &Backup) -> Result<Vec<Share>> {
     let mut shares: Vec<Share> = Vec::new();
     while shares.len() < usize::from(backup.threshold()) {
         let title = format!("Share {} of the {} needed", shares.len() + 1, backup.threshold());

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod ceremony;
 mod device;
 mod files;
 mod generate;
@@ -44,6 +45,9 @@ enum Command {
     /// Make, restore and try backups of key files in M-of-N shares
     #[command(subcommand, arg_required_else_help = true)]
     Backup(backup::Command),
+    /// Make keys and roots together, by a script, with a signed record
+    #[command(subcommand, arg_required_else_help = true)]
+    Ceremony(ceremony::Command),
     /// Sign, verify and look at firmware images (MCUboot format; imgtool's option names)
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::Command),
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Key(command) => key::run(command, out),
         Command::Backup(command) => backup::run(command, out),
+        Command::Ceremony(command) => ceremony::run(command, out),
         Command::Image(command) => image::run(command, out),
         Command::Trust(command) => trust::run(command, out),
         Command::Release(command) => release::run(command, out),

@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod board;
+pub mod ceremony;
 pub mod envelope;
 pub mod hex;
 pub mod identity;

@@ -1,0 +1,950 @@
+//! Going through a script, from wherever the record says that it stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
+
+use codec::limits::Limits;
+use keys::backup::{self, Backup, Share};
+use keys::file::{self, LockedKey};
+use keys::{Code, Content, DevelopmentOnly, Error, Job, Object, PublicKey, Purpose, Result, Signer};
+use serde_json::{Map, Value, json};
+use trust::Sha256;
+use zeroize::Zeroizing;
+
+use super::record::{Entry, Record, Writer, canonical};
+use super::room::Room;
+use super::script::{self, Act, Mode, Part, Participant, RootStep, Script, Step};
+use crate::board::Board;
+use crate::root::{self, RoleSpec, RootSpec};
+use crate::{hex, identity, input};
+
+/// What records of this version call themselves.
+pub const FORMAT: &str = "ampoule-ceremony-v1";
+/// What a signature over a transcript starts with, so that it is good for nothing else.
+pub const SIGNATURE_DOMAIN: &[u8] = b"ampoule-ceremony-transcript-v1\0";
+/// How often a question is asked before the ceremony stops there.
+const TRIES: usize = 3;
+
+/// How a sitting ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// At a break: the same command goes on.
+    Paused,
+    /// Everything is done and signed.
+    Finished,
+}
+
+/// Begins a ceremony, or goes on with one whose record is at `path`.
+///
+/// Errors: [`Code::CeremonyScriptChanged`], [`Code::CeremonyRecord`], [`Code::CeremonyQuorum`],
+/// [`Code::CeremonyAnswer`], [`Code::CeremonyAnswers`], [`Code::CeremonyCheck`], [`Code::CeremonyUncertain`], and those
+/// of what the steps do. The record keeps what was done; the same call goes on.
+pub fn run(script: &Script, path: &Path, room: &mut dyn Room) -> Result<Outcome> {
+    if script.mode == Mode::Production && room.is_scripted() {
+        return Err(Code::CeremonyAnswers.error("this script says production, and answers come from a file"));
+    }
+    let writer = Writer::open(path)?;
+    let mut sitting = Sitting { script, writer, room };
+    sitting.open()?;
+    for step in &script.steps {
+        if sitting.is_done(step) {
+            continue;
+        }
+        match sitting.step(step) {
+            Ok(Outcome::Finished) => {}
+            Ok(Outcome::Paused) => return Ok(Outcome::Paused),
+            Err(error) => return Err(sitting.stopped(&step.id, error)),
+        }
+    }
+    match sitting.close() {
+        Ok(()) => Ok(Outcome::Finished),
+        Err(error) => Err(sitting.stopped("signatures", error)),
+    }
+}
+
+struct Sitting<'a> {
+    script: &'a Script,
+    writer: Writer,
+    room: &'a mut dyn Room,
+}
+
+/// What a step found when it began: how far it came in an earlier sitting.
+struct Earlier {
+    /// It had begun.
+    begun: bool,
+    /// What it wrote down just before it acted.
+    about: Option<Map<String, Value>>,
+}
+
+impl Sitting<'_> {
+    /// The first entry, or the one that says that the ceremony goes on.
+    fn open(&mut self) -> Result<()> {
+        let Some(first) = self.record().entries.first() else {
+            let opening = opening(self.script, &mut *self.room)?;
+            self.write("open", opening)?;
+            self.room
+                .say(&format!("{}\n{}", self.script.title, self.script.purpose));
+            return Ok(());
+        };
+        let digest = hex::text(&self.script.digest());
+        if first.get("script")["sha256"].as_str() != Some(digest.as_str()) {
+            let what = "the script is not the one that this ceremony began with";
+            return Err(Code::CeremonyScriptChanged.error(what));
+        }
+        if self.is_closed() {
+            return Ok(());
+        }
+        let torn = self.record().torn.clone();
+        let machine = self.room.machine()?;
+        let members = json!({
+            "torn_bytes": torn.len(),
+            "tool": {"version": machine.tool_version, "sha256": hex::text(&machine.tool_sha256)},
+        });
+        self.room.say("The ceremony goes on where it stopped.");
+        self.write("resumed", members)
+    }
+
+    fn record(&self) -> &Record {
+        self.writer.record()
+    }
+
+    fn write(&mut self, kind: &str, members: Value) -> Result<()> {
+        let Value::Object(members) = members else {
+            return Err(Code::CeremonyRecord.error("an entry must have members"));
+        };
+        let now = self.room.now();
+        self.writer.append(now, kind, members).map(|_| ())
+    }
+
+    fn is_done(&self, step: &Step) -> bool {
+        self.result(&step.id).is_some()
+    }
+
+    fn result(&self, step: &str) -> Option<&Value> {
+        let mut entries = self.record().entries.iter();
+        entries
+            .find(|entry| entry.kind() == "done" && entry.text("step") == step)
+            .map(|entry| entry.get("result"))
+    }
+
+    fn is_closed(&self) -> bool {
+        present(self.script, self.record())
+            .iter()
+            .all(|who| self.has_signed(who))
+            && self.end().is_some()
+    }
+
+    fn end(&self) -> Option<&Entry> {
+        self.record().entries.iter().find(|entry| entry.kind() == "end")
+    }
+
+    fn has_signed(&self, who: &Participant) -> bool {
+        let mut entries = self.record().entries.iter();
+        entries.any(|entry| entry.kind() == "signature" && entry.get("statement")["participant"] == who.id.as_str())
+    }
+
+    /// Writes down why it stopped. If even that fails, the first error is the one to hear about.
+    fn stopped(&mut self, step: &str, error: Error) -> Error {
+        let members = json!({"step": step, "number": error.number, "name": error.name, "what": error.what});
+        let _ = self.write("stopped", members);
+        error
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Outcome> {
+        let of_step = |entry: &&Entry| entry.text("step") == step.id;
+        let mine: Vec<&Entry> = self.record().entries.iter().filter(of_step).collect();
+        let about = mine.iter().rev().find(|entry| entry.kind() == "about");
+        let earlier = Earlier {
+            begun: mine.iter().any(|entry| entry.kind() == "begin"),
+            about: about.and_then(|entry| entry.get("about").as_object().cloned()),
+        };
+        self.write(
+            "begin",
+            json!({"step": step.id, "act": step.act.kind(), "title": step.title, "again": earlier.begun}),
+        )?;
+        self.room.say(&format!("\n[{}] {}", step.id, step.title));
+        let result = match &step.act {
+            Act::Presence {} => self.presence(step),
+            Act::Statement { text, by } => self.statement(step, text, by),
+            Act::Machine {
+                allow_network,
+                tool_sha256,
+            } => self.machine(step, allow_network.as_deref(), tool_sha256.as_deref()),
+            Act::Token { uri, serial } => self.token(uri, serial.as_deref()),
+            Act::Generate {
+                key, algorithm, holder, ..
+            } => self.generate(step, key, *algorithm, holder, &earlier),
+            Act::Export { key, to } => self.export(step, key, to, &earlier),
+            Act::Root(root) => self.root(step, root, &earlier),
+            Act::Backup {
+                key,
+                shares,
+                threshold,
+                to,
+            } => self.backup(step, key, (*shares, *threshold), to, &earlier),
+            Act::Drill { backup, shares } => self.drill(backup, shares),
+            Act::Verify { root } => self.verify(root),
+            Act::Destroy { file, by } => self.destroy(step, file, by, &earlier),
+            Act::Pause { text } => match self.pause(step, text, &earlier)? {
+                Some(result) => Ok(result),
+                None => return Ok(Outcome::Paused),
+            },
+            Act::Note { text } => self
+                .ask(step, "text", text, |answer| !answer.is_empty())
+                .map(|text| json!({"text": text})),
+        }?;
+        self.write("done", json!({"step": step.id, "result": result}))?;
+        Ok(Outcome::Finished)
+    }
+
+    /// Writes down what is about to happen, so that an interruption can be told from a stranger's doing.
+    fn about(&mut self, step: &Step, about: Value) -> Result<()> {
+        self.write("about", json!({"step": step.id, "about": about}))
+    }
+
+    /// Asks until the answer fits, but not for ever. An answer that starts with `note:` or `incident:` goes into the
+    /// record, and the question is asked again; a wrong answer does not, for it may be a secret typed at the wrong
+    /// moment.
+    fn ask(&mut self, step: &Step, name: &str, question: &str, fits: impl Fn(&str) -> bool) -> Result<String> {
+        let id = format!("{}/{name}", step.id);
+        let mut tries = 0;
+        while tries < TRIES {
+            let answer = self.room.ask(&id, question)?;
+            let answer = answer.trim();
+            let remark = ["note", "incident"].into_iter().find_map(|kind| {
+                let text = answer.strip_prefix(kind)?.strip_prefix(':')?;
+                Some((kind, text.trim().to_owned()))
+            });
+            match remark {
+                Some((kind, text)) => self.write(kind, json!({"step": step.id, "text": text}))?,
+                None if fits(answer) => return Ok(answer.to_owned()),
+                None => {
+                    tries += 1;
+                    self.room.say("That is not the answer that was expected.");
+                }
+            }
+        }
+        Err(Code::CeremonyAnswer.error(format!("question {id} was not answered as expected {TRIES} times")))
+    }
+
+    /// Each of these people types yes.
+    fn confirmed(&mut self, step: &Step, by: &[String], question: &str) -> Result<Value> {
+        let present: BTreeSet<String> = present(self.script, self.record())
+            .iter()
+            .map(|who| who.id.clone())
+            .collect();
+        for id in by {
+            let who = self.script.participant(id);
+            let name = who.map(|who| who.name.clone()).unwrap_or_default();
+            if !present.contains(id) {
+                return Err(Code::CeremonyQuorum.error(format!("{name} must confirm step {} and is absent", step.id)));
+            }
+            self.ask(step, id, &format!("{name}: {question} Type yes:"), |answer| {
+                answer == "yes"
+            })?;
+        }
+        Ok(json!(by))
+    }
+
+    /// Everybody present with this part.
+    fn all(&self, part: Part) -> Vec<String> {
+        let present = present(self.script, self.record());
+        present
+            .iter()
+            .filter(|who| who.part == part)
+            .map(|who| who.id.clone())
+            .collect()
+    }
+
+    fn presence(&mut self, step: &Step) -> Result<Value> {
+        let mut here = Vec::new();
+        let mut counts: BTreeMap<Part, usize> = BTreeMap::new();
+        for who in &self.script.participants {
+            let question = format!("{} ({}): type your full name, or `absent`:", who.name, who.part.name());
+            let fits = |answer: &str| answer == who.name || answer == "absent";
+            if self.ask(step, &who.id, &question, fits)? == who.name {
+                here.push(json!(who.id));
+                *counts.entry(who.part).or_default() += 1;
+            }
+        }
+        for (part, needed) in &self.script.quorum {
+            let count = counts.get(part).copied().unwrap_or_default();
+            if count < *needed {
+                let what = format!("{count} of {} present, {needed} must be", part.name());
+                return Err(Code::CeremonyQuorum.error(what));
+            }
+        }
+        Ok(json!({"present": here}))
+    }
+
+    fn statement(&mut self, step: &Step, text: &str, by: &[String]) -> Result<Value> {
+        self.room.say(text);
+        let by = match by {
+            [] => self.all(Part::Administrator),
+            named => named.to_vec(),
+        };
+        let by = self.confirmed(step, &by, "this was read aloud and understood.")?;
+        Ok(json!({"text": text, "acknowledged_by": by}))
+    }
+
+    fn machine(&mut self, step: &Step, allow_network: Option<&str>, tool_sha256: Option<&str>) -> Result<Value> {
+        let machine = self.room.machine()?;
+        let failed = |what: String| Err(Code::CeremonyCheck.error(what));
+        if !machine.health.is_good() {
+            return failed(format!("the random numbers look broken: {:?}", machine.health));
+        }
+        let up = machine.interfaces_up.join(", ");
+        let network = match (up.is_empty(), allow_network, self.script.mode) {
+            (true, ..) => "none up but loopback".to_owned(),
+            (false, Some(reason), _) => format!("up: {up}; allowed by the script: {reason}"),
+            (false, None, Mode::Rehearsal) => format!("up: {up}; a production ceremony would stop here"),
+            (false, None, Mode::Production) => return failed(format!("the network is up: {up}")),
+        };
+        let tool = hex::text(&machine.tool_sha256);
+        if tool_sha256.is_some_and(|expected| !expected.eq_ignore_ascii_case(&tool)) {
+            return failed(format!(
+                "this program is {tool}, which is not the one that the script demands"
+            ));
+        }
+        let now = utc(self.room.now());
+        self.room
+            .say(&format!("program   ampoule {}, SHA-256 {tool}", machine.tool_version));
+        self.room
+            .say(&format!("script    SHA-256 {}", hex::text(&self.script.digest())));
+        self.room.say(&format!("network   {network}"));
+        self.room.say(&format!("entropy   {}", machine.entropy_source));
+        self.room.say(&format!("clock     {now}"));
+        let administrators = self.all(Part::Administrator);
+        let by = self.confirmed(
+            step,
+            &administrators,
+            "digests and clock were compared with paper and a watch.",
+        )?;
+        Ok(json!({
+            "tool": {"version": machine.tool_version, "sha256": tool},
+            "network": network,
+            "entropy": {
+                "source": machine.entropy_source,
+                "longest_run": machine.health.longest_run,
+                "highest_count": machine.health.highest_count,
+            },
+            "clock": now,
+            "facts": machine.facts,
+            "confirmed_by": by,
+        }))
+    }
+
+    fn token(&mut self, uri: &str, serial: Option<&str>) -> Result<Value> {
+        let token = self.room.token(&script::uri(uri))?;
+        let failed = |what: String| Err(Code::CeremonyCheck.error(what));
+        if token["locked"].as_bool() != Some(false) {
+            return failed(format!("the token {uri} is locked"));
+        }
+        if serial.is_some_and(|serial| token["serial"].as_str() != Some(serial)) {
+            return failed(format!("the token {uri} has the serial number {}", token["serial"]));
+        }
+        self.room.say(&canonical(&token));
+        Ok(json!({"uri": uri, "token": token}))
+    }
+
+    /// Makes a key once. What an interrupted attempt left is taken if it is surely that; otherwise people decide.
+    fn generate(
+        &mut self,
+        step: &Step,
+        key: &str,
+        algorithm: script::Algorithm,
+        holder: &str,
+        earlier: &Earlier,
+    ) -> Result<Value> {
+        let uri = script::uri(key);
+        let uri = located(&*self.room, &uri);
+        let holders = [holder.to_owned()];
+        self.confirmed(step, &holders, &format!("I hold {key} and am about to make it."))?;
+        let found = self.room.public_key(&uri);
+        let (public, adopted) = match (found, &earlier.about) {
+            (Ok(Some(public)), Some(about)) => (self.adopt(step, key, public, about)?, true),
+            (Ok(Some(_)), None) => return Err(Code::KeyExists.error(format!("{key} exists already"))),
+            (Ok(None), _) => (self.make_key(step, &uri, algorithm)?, false),
+            (Err(error), Some(_)) => {
+                return Err(uncertain(format!("{key} is there and cannot be read ({})", error.what)));
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let id = hex::text(&public.thumbprint());
+        self.room.say(&format!("key id    {id}"));
+        Ok(json!({
+            "key": key,
+            "holder": holder,
+            "algorithm": public.algorithm_name(),
+            "key_id": id,
+            "public_key_pem": public.to_pem(),
+            "made_before_an_interruption": adopted,
+        }))
+    }
+
+    fn make_key(&mut self, step: &Step, uri: &keys::KeyUri, algorithm: script::Algorithm) -> Result<PublicKey> {
+        let Some(path) = uri.as_file() else {
+            self.about(step, json!({"key_was_absent": true}))?;
+            return self.room.generate_in_token(uri, algorithm.of_signer());
+        };
+        let passphrase = self.room.new_passphrase(uri)?;
+        passphrase.check_for_new_key()?;
+        let key = file::generate(algorithm.of_signer())?;
+        self.about(step, json!({"key_id": hex::text(&key.public_key().thumbprint())}))?;
+        make_parent(path)?;
+        key.save_new(path, &passphrase)?;
+        Ok(key.public_key().clone())
+    }
+
+    /// A key that is there although the record does not say that it was made.
+    fn adopt(&mut self, step: &Step, key: &str, public: PublicKey, about: &Map<String, Value>) -> Result<PublicKey> {
+        let id = hex::text(&public.thumbprint());
+        match about.get("key_id").and_then(Value::as_str) {
+            Some(expected) if expected == id => return Ok(public),
+            Some(_) => {
+                return Err(uncertain(format!(
+                    "{key} is there and is not the key that was being made"
+                )));
+            }
+            None => {}
+        }
+        let question = format!(
+            "An interrupted attempt seems to have made {key} (key id {id}); it was absent before. Type adopt to take it, \
+             or stop:"
+        );
+        match self
+            .ask(step, "adopt", &question, |answer| answer == "adopt" || answer == "stop")?
+            .as_str()
+        {
+            "adopt" => {
+                self.write(
+                    "incident",
+                    json!({"step": step.id, "text": format!("{key} was adopted: {id}")}),
+                )?;
+                Ok(public)
+            }
+            _ => Err(uncertain(format!("{key} is there and was not taken"))),
+        }
+    }
+
+    fn public_key(&mut self, key: &str) -> Result<PublicKey> {
+        let uri = located(&*self.room, &script::uri(key));
+        let found = self.room.public_key(&uri)?;
+        found.ok_or_else(|| Code::KeyFileMissing.error(format!("{key} does not exist")))
+    }
+
+    fn export(&mut self, step: &Step, key: &str, to: &str, earlier: &Earlier) -> Result<Value> {
+        let public = self.public_key(key)?;
+        let pem = public.to_pem();
+        self.write_file(step, to, pem.as_bytes(), earlier)?;
+        Ok(json!({
+            "key": key,
+            "key_id": hex::text(&public.thumbprint()),
+            "file": to,
+            "sha256": hex::text(&Sha256::of(pem.as_bytes())),
+        }))
+    }
+
+    /// Writes a new file once: after an interruption a file that is what was being written is taken as it is.
+    fn write_file(&mut self, step: &Step, to: &str, bytes: &[u8], earlier: &Earlier) -> Result<()> {
+        let path = self.room.path(to);
+        match (input::bytes(&path), &earlier.about) {
+            (Ok(found), Some(about)) if Some(hex::text(&Sha256::of(&found)).as_str()) == text_of(about, "sha256") => {
+                return if found == bytes {
+                    Ok(())
+                } else {
+                    Err(uncertain(format!("{to} is there, from before")))
+                };
+            }
+            (Ok(_), Some(_)) => return Err(uncertain(format!("{to} is there and is not what was being written"))),
+            (Ok(_), None) => return Err(Code::FileExists.error(format!("{to} exists already"))),
+            (Err(error), _) if error.is(Code::FileMissing) => {}
+            (Err(error), _) => return Err(error),
+        }
+        self.about(step, json!({"file": to, "sha256": hex::text(&Sha256::of(bytes))}))?;
+        make_parent(&path)?;
+        write_new(&path, bytes)
+    }
+
+    fn root(&mut self, step: &Step, wanted: &RootStep, earlier: &Earlier) -> Result<Value> {
+        let limits = self.limits(wanted.board.as_deref())?;
+        let spec = self.root_spec(wanted)?;
+        let path = self.room.path(&wanted.to);
+        // A signature of a token is another one every time: what an interrupted attempt wrote is taken if it says the same.
+        let found = match (input::bytes(&path), &earlier.about) {
+            (Ok(found), Some(about)) if Some(hex::text(&Sha256::of(&found)).as_str()) == text_of(about, "sha256") => {
+                Some(found)
+            }
+            (Ok(_), Some(_)) => {
+                return Err(uncertain(format!(
+                    "{} is there and is not what was being written",
+                    wanted.to
+                )));
+            }
+            (Ok(_), None) => return Err(Code::FileExists.error(format!("{} exists already", wanted.to))),
+            (Err(error), _) if error.is(Code::FileMissing) => None,
+            (Err(error), _) => return Err(error),
+        };
+        let bytes = match found {
+            Some(found) => found,
+            None => {
+                self.room.say(&describe_root(&spec));
+                let administrators = self.all(Part::Administrator);
+                self.confirmed(step, &administrators, "this is the root that was decided.")?;
+                let bytes = self.sign_root(wanted, &spec, &limits)?;
+                self.write_file(
+                    step,
+                    &wanted.to,
+                    &bytes,
+                    &Earlier {
+                        begun: true,
+                        about: None,
+                    },
+                )?;
+                bytes
+            }
+        };
+        let parsed = root::verify(&bytes, &limits)?;
+        Ok(json!({
+            "file": wanted.to,
+            "sha256": hex::text(&Sha256::of(&bytes)),
+            "root": hex::text(&bytes),
+            "id": identity::text(&identity::root_id(&identity::vendor_id(&spec.vendor_domain), &spec.product_line)),
+            "version": parsed.version(),
+            "environment": root::environment_name(parsed.environment()),
+            "signed_by": wanted.sign,
+            "roles": roles_of(&spec),
+        }))
+    }
+
+    fn sign_root(&mut self, wanted: &RootStep, spec: &RootSpec, limits: &Limits) -> Result<Vec<u8>> {
+        let mut signers: Vec<Box<dyn Signer>> = Vec::new();
+        for key in &wanted.sign {
+            let uri = located(&*self.room, &script::uri(key));
+            signers.push(self.room.signer(&uri)?);
+        }
+        let signers: Vec<&dyn Signer> = signers.iter().map(|signer| &**signer).collect();
+        root::make(spec, &signers, limits)
+    }
+
+    fn limits(&self, board: Option<&str>) -> Result<Limits> {
+        let board = board.map(|board| Board::read(&self.room.path(board))).transpose()?;
+        Ok(board.map_or(Limits::MCU, |board| board.limits))
+    }
+
+    fn root_spec(&mut self, wanted: &RootStep) -> Result<RootSpec> {
+        let mut roles = Vec::new();
+        for (name, of_role) in &wanted.roles {
+            let role =
+                script::role(name).ok_or_else(|| Code::CeremonyScript.error(format!("there is no role {name}")))?;
+            let keys = of_role
+                .keys
+                .iter()
+                .map(|key| self.public_key(key))
+                .collect::<Result<_>>()?;
+            roles.push(RoleSpec {
+                role,
+                threshold: of_role.threshold,
+                keys,
+            });
+        }
+        Ok(RootSpec {
+            vendor_domain: wanted.vendor_domain.clone(),
+            product_line: wanted.product_line.clone(),
+            environment: wanted.environment.environment(),
+            expires: wanted.expires,
+            roles,
+        })
+    }
+
+    fn backup(
+        &mut self,
+        step: &Step,
+        key: &str,
+        (shares, threshold): (u8, u8),
+        to: &str,
+        earlier: &Earlier,
+    ) -> Result<Value> {
+        let directory = self.room.path(to);
+        let exists = directory.exists();
+        if exists && earlier.about.is_none() {
+            return Err(Code::FileExists.error(format!("{to} exists already")));
+        }
+        let backup = match (exists, &earlier.about) {
+            (true, Some(about)) => whole_backup(&directory, about, (shares, threshold))?,
+            _ => {
+                let (backup, dealt) = self.split(key, (shares, threshold))?;
+                self.about(step, json!({"directory": to, "backup_id": backup.id().to_string()}))?;
+                make_parent(&directory)?;
+                self.room.write_backup(&directory, &backup, &dealt)?;
+                backup
+            }
+        };
+        self.room.say(&format!(
+            "backup    {}: any {threshold} of {shares} sheets in {to} restore {key}",
+            backup.id()
+        ));
+        Ok(json!({
+            "key": key,
+            "key_id": hex::text(&backup.public_key().thumbprint()),
+            "backup_id": backup.id().to_string(),
+            "shares": shares,
+            "threshold": threshold,
+            "directory": to,
+            "sha256": hex::text(&Sha256::of(backup.to_pem().as_bytes())),
+        }))
+    }
+
+    fn split(&mut self, key: &str, (shares, threshold): (u8, u8)) -> Result<(Backup, Vec<Share>)> {
+        let uri = located(&*self.room, &script::uri(key));
+        let path = uri
+            .as_file()
+            .ok_or_else(|| Code::Argument.error(format!("{key} is no file")))?;
+        let locked = LockedKey::read(path)?;
+        let passphrase = locked
+            .needs_passphrase()
+            .then(|| self.room.passphrase(&uri))
+            .transpose()?;
+        backup::make(&locked.unlock(passphrase.as_ref())?, shares, threshold)
+    }
+
+    fn drill(&mut self, of: &str, files: &[String]) -> Result<Value> {
+        let backup = Backup::parse(&Zeroizing::new(input::text(&self.room.path(of))?))?;
+        let shares = match files {
+            [] => self.room.ask_shares(&backup)?,
+            files => {
+                let read = files.iter().map(|file| {
+                    let text = Zeroizing::new(input::text(&self.room.path(file))?);
+                    Share::parse(&text)
+                });
+                read.collect::<Result<Vec<Share>>>()?
+            }
+        };
+        let nonce = nonce()?;
+        let statement = json!({
+            "record": FORMAT,
+            "backup": backup.id().to_string(),
+            "nonce": hex::text(&nonce),
+            "shares_used": shares.iter().map(Share::number).collect::<Vec<u8>>(),
+        });
+        let signature = backup.drill(&shares, canonical(&statement).as_bytes())?;
+        self.room.say("The backup works: it gave back its key, in memory only.");
+        Ok(json!({
+            "statement": statement,
+            "signature": hex::text(signature.as_cose()),
+            "public_key_pem": backup.public_key().to_pem(),
+        }))
+    }
+
+    fn verify(&mut self, file: &str) -> Result<Value> {
+        let bytes = input::bytes(&self.room.path(file))?;
+        let root = root::verify(&bytes, &Limits::MCU)?;
+        self.room
+            .say(&format!("{file} verifies as on a device: version {}", root.version()));
+        Ok(json!({"file": file, "sha256": hex::text(&Sha256::of(&bytes)), "version": root.version()}))
+    }
+
+    fn destroy(&mut self, step: &Step, file: &str, by: &[String], earlier: &Earlier) -> Result<Value> {
+        let path = self.room.path(file);
+        let by = match by {
+            [] => self.all(Part::Witness),
+            named => named.to_vec(),
+        };
+        let gone = earlier.about.is_some() && !path.exists();
+        if !gone {
+            self.confirmed(step, &by, &format!("{file} may be destroyed for ever."))?;
+            self.about(step, json!({"file": file}))?;
+            overwrite_and_remove(&path)?;
+        }
+        Ok(json!({
+            "file": file,
+            "confirmed_by": by,
+            "gone_before_an_interruption": gone,
+            "how": "overwritten with zeros, then removed; flash media may keep old blocks",
+        }))
+    }
+
+    /// The first time: seal, and end the sitting. The second time: compare the seals and go on.
+    fn pause(&mut self, step: &Step, text: &str, earlier: &Earlier) -> Result<Option<Value>> {
+        let sealed = earlier.about.as_ref().and_then(|about| text_of(about, "seals"));
+        let Some(sealed) = sealed else {
+            self.room.say(text);
+            let question = "Numbers of the seals, or where everything is locked away:";
+            let seals = self.ask(step, "seals", question, |answer| !answer.is_empty())?;
+            self.about(step, json!({"seals": seals}))?;
+            self.room.say("The ceremony pauses here. The same command goes on.");
+            return Ok(None);
+        };
+        let sealed = sealed.to_owned();
+        let question = "Numbers of the seals as you find them, before anything is opened:";
+        self.ask(step, "found", question, |answer| answer == sealed)?;
+        Ok(Some(json!({"seals": sealed, "found": "the same"})))
+    }
+
+    /// Everybody who was present signs the whole transcript.
+    fn close(&mut self) -> Result<()> {
+        if self.end().is_none() {
+            let outputs = outputs(self.record());
+            self.write("end", json!({"outputs": outputs}))?;
+        }
+        let transcript = self.end().map(|end| end.hash().to_owned()).unwrap_or_default();
+        self.room.say(&format!(
+            "\nThe transcript is {transcript}.\nEverybody who was present signs it."
+        ));
+        for who in present(self.script, self.record()) {
+            if !self.has_signed(who) {
+                self.sign(who, &transcript)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self, who: &Participant, transcript: &str) -> Result<()> {
+        let signer: Box<dyn Signer> = match &who.key {
+            Some(key) => {
+                let uri = located(&*self.room, &script::uri(key));
+                self.room.signer(&uri)?
+            }
+            None => Box::new(file::generate(keys::SignatureAlgorithm::Ed25519)?),
+        };
+        if let Some(reason @ DevelopmentOnly::Unencrypted) = signer.development_only()
+            && self.script.mode == Mode::Production
+        {
+            return Err(Code::ProductionKey.error(format!("the key of {} must not sign: {reason}", who.name)));
+        }
+        let statement = json!({
+            "transcript": transcript,
+            "participant": who.id,
+            "name": who.name,
+            "part": who.part.name(),
+            "signed_at": self.room.now(),
+            "key_made_for_this_rehearsal": who.key.is_none(),
+        });
+        let signed = canonical(&statement);
+        let purpose = Purpose {
+            object: Object::Record,
+            subject: format!("ceremony \"{}\", as {}", self.script.title, who.part.name()),
+            digest: Sha256::of(signed.as_bytes()),
+        };
+        let job = Job {
+            content: Content::Message(&[SIGNATURE_DOMAIN, signed.as_bytes()]),
+            purpose: &purpose,
+        };
+        let signature = signer.sign(&job)?;
+        self.room.say(&format!("{} signed.", who.name));
+        let members = json!({
+            "statement": statement,
+            "signature": hex::text(signature.as_cose()),
+            "public_key_pem": signer.public_key().to_pem(),
+        });
+        self.write("signature", members)
+    }
+}
+
+/// What the first entry says: the script as it is, the tool, and the keys by which people will sign.
+fn opening(script: &Script, room: &mut dyn Room) -> Result<Value> {
+    let machine = room.machine()?;
+    let mut participants = Vec::new();
+    for who in &script.participants {
+        let pem = match &who.key {
+            Some(key) => {
+                let uri = located(room, &script::uri(key));
+                let missing = || Code::KeyFileMissing.error(format!("{key}, the key of {}, does not exist", who.name));
+                Some(room.public_key(&uri)?.ok_or_else(missing)?.to_pem())
+            }
+            None => None,
+        };
+        participants.push(json!({"id": who.id, "name": who.name, "part": who.part.name(), "public_key_pem": pem}));
+    }
+    Ok(json!({
+        "format": FORMAT,
+        "title": script.title,
+        "mode": script.mode,
+        "script": {"sha256": hex::text(&script.digest()), "text": script.text},
+        "participants": participants,
+        "tool": {"version": machine.tool_version, "sha256": hex::text(&machine.tool_sha256)},
+        "scripted_answers": room.is_scripted(),
+    }))
+}
+
+/// Who was there, by the last step that asked.
+pub(super) fn present<'s>(script: &'s Script, record: &Record) -> Vec<&'s Participant> {
+    let entries = record.entries.iter().rev();
+    let mut lists = entries
+        .filter(|entry| entry.kind() == "done")
+        .map(|entry| &entry.get("result")["present"]);
+    let ids: Vec<&str> = match lists.find_map(Value::as_array) {
+        Some(ids) => ids.iter().filter_map(Value::as_str).collect(),
+        None => Vec::new(),
+    };
+    script
+        .participants
+        .iter()
+        .filter(|who| ids.contains(&who.id.as_str()))
+        .collect()
+}
+
+/// Files that steps wrote and that still ought to be there, with their digests.
+pub(super) fn outputs(record: &Record) -> Vec<Value> {
+    let done = record.entries.iter().filter(|entry| entry.kind() == "done");
+    let result = |entry: &Entry| {
+        let result = entry.get("result");
+        let (file, sha256) = (result["file"].as_str()?, result["sha256"].as_str()?);
+        Some(json!({"file": file, "sha256": sha256}))
+    };
+    let mut outputs: Vec<Value> = Vec::new();
+    for output in done.filter_map(result) {
+        if !outputs.contains(&output) {
+            outputs.push(output);
+        }
+    }
+    outputs
+}
+
+/// A key URI whose file is where the script's paths are.
+fn located(room: &dyn Room, uri: &keys::KeyUri) -> keys::KeyUri {
+    match uri.as_file().and_then(Path::to_str) {
+        Some(path) => keys::KeyUri::File(room.path(path)),
+        None => uri.clone(),
+    }
+}
+
+/// The backup that an interrupted attempt wrote, if it is whole.
+fn whole_backup(directory: &Path, about: &Map<String, Value>, (shares, threshold): (u8, u8)) -> Result<Backup> {
+    let unsure = |what: &str| uncertain(format!("{} is there, {what}", directory.display()));
+    let mut sheets = Vec::new();
+    let mut backup = None;
+    for entry in fs::read_dir(directory)
+        .map_err(|error| unsure(&error.to_string()))?
+        .flatten()
+    {
+        let text = Zeroizing::new(input::text(&entry.path())?);
+        backup = Backup::parse(&text).ok().or(backup);
+        sheets.extend(Share::parse(&text).ok());
+    }
+    let backup = backup.ok_or_else(|| unsure("without a backup"))?;
+    let is_that = text_of(about, "backup_id") == Some(backup.id().to_string().as_str());
+    if !is_that || (backup.shares(), backup.threshold()) != (shares, threshold) || sheets.len() != usize::from(shares) {
+        return Err(unsure("and is not the whole backup that was being written"));
+    }
+    backup.check_shares(&sheets)?;
+    Ok(backup)
+}
+
+fn overwrite_and_remove(path: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Code::FileMissing.error(format!("{} does not exist", path.display())),
+        _ => Code::FileWrite.error(format!("{} cannot be destroyed: {error}", path.display())),
+    };
+    let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let written = std::io::copy(&mut std::io::repeat(0).take(length), &mut file).and_then(|_| file.sync_all());
+    written.and_then(|()| fs::remove_file(path)).map_err(failed)?;
+    let _ = path
+        .parent()
+        .map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+    Ok(())
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let failed = |error| Code::FileWrite.error(format!("{} cannot be made: {error}", parent.display()));
+    fs::create_dir_all(parent).map_err(failed)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed =
+        |error: std::io::Error| Code::FileWrite.error(format!("{} cannot be written: {error}", path.display()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        let _ = fs::remove_file(path);
+        failed(error)
+    })
+}
+
+fn describe_root(spec: &RootSpec) -> String {
+    let mut text = format!(
+        "product line {}, vendor {}, {}",
+        spec.product_line,
+        spec.vendor_domain,
+        root::environment_name(spec.environment)
+    );
+    for role in &spec.roles {
+        text.push_str(&format!("\n{}: {} of", root::role_name(role.role), role.threshold));
+        for key in &role.keys {
+            text.push_str(&format!(
+                "\n  {} {}",
+                key.algorithm_name(),
+                hex::text(&key.thumbprint())
+            ));
+        }
+    }
+    text
+}
+
+fn roles_of(spec: &RootSpec) -> Value {
+    let roles = spec.roles.iter().map(|role| {
+        let keys: Vec<String> = role.keys.iter().map(|key| hex::text(&key.thumbprint())).collect();
+        (
+            root::role_name(role.role).to_owned(),
+            json!({"threshold": role.threshold, "keys": keys}),
+        )
+    });
+    Value::Object(roles.collect())
+}
+
+fn nonce() -> Result<[u8; 32]> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|error| Code::NoEntropy.error(format!("no random bytes: {error}")))?;
+    Ok(nonce)
+}
+
+/// A time for people: `2026-11-25 07:30:00 UTC`.
+pub fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's civil_from_days, for days after 1970.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+fn text_of<'v>(map: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
+    map.get(name).and_then(Value::as_str)
+}
+
+fn uncertain(what: String) -> Error {
+    Code::CeremonyUncertain.error(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_591_800), "2026-11-25 07:30:00 UTC");
+        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00 UTC");
+    }
+}

@@ -1,0 +1,302 @@
+//! Whether a record is what was written, years later and on another machine.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use codec::limits::Limits;
+use keys::{Code, Error, PublicKey, Result, backup};
+use serde_json::Value;
+use trust::{PORTABLE, Sha256};
+
+use super::record::{Entry, Record, canonical, damaged};
+use super::run::{FORMAT, SIGNATURE_DOMAIN, outputs, present};
+use super::script::{Act, Mode, Participant, Script};
+use crate::{hex, input, root};
+
+/// A record that holds, and what it says.
+#[derive(Debug)]
+pub struct Verified {
+    /// The entries.
+    pub record: Record,
+    /// The script that was followed.
+    pub script: Script,
+    /// The hash that everybody signed, in hexadecimal.
+    pub transcript: String,
+    /// Names of those who signed.
+    pub signed_by: Vec<String>,
+    /// Whether the ceremony is over. If not, chain and content hold as far as they go.
+    pub is_finished: bool,
+    /// Files of the ceremony that were looked at and are unchanged.
+    pub files_found: Vec<String>,
+    /// Files that are not here to be looked at.
+    pub files_absent: Vec<String>,
+    /// What people wrote down, and where it stopped.
+    pub remarks: Vec<String>,
+}
+
+/// Verifies a finished record: form, chain, script, order of the steps, digests, signatures of everybody who was
+/// present, drills, the root that was made, and the files in `beside`, if they are there.
+///
+/// Errors: [`Code::CeremonyRecord`] with the entry; [`Code::CeremonyIncomplete`] with what is missing;
+/// [`Code::CeremonyFile`]; what a script or a root is refused for.
+pub fn verify(bytes: &[u8], beside: Option<&Path>) -> Result<Verified> {
+    let verified = verify_so_far(bytes, beside)?;
+    if verified.is_finished {
+        return Ok(verified);
+    }
+    let missing = match missing_step(&verified.script, &verified.record) {
+        Some(step) => format!("step {step} was not done"),
+        None => {
+            let unsigned = present(&verified.script, &verified.record);
+            let names: Vec<&str> = unsigned.iter().map(|who| who.name.as_str()).collect();
+            let missing: Vec<&str> = names
+                .into_iter()
+                .filter(|name| !verified.signed_by.iter().any(|signed| signed == name))
+                .collect();
+            format!("it was not signed by {}", missing.join(", "))
+        }
+    };
+    Err(Code::CeremonyIncomplete.error(format!("the ceremony is not finished: {missing}")))
+}
+
+/// As [`verify`], but of a ceremony that may still go on.
+pub fn verify_so_far(bytes: &[u8], beside: Option<&Path>) -> Result<Verified> {
+    let record = Record::parse(bytes)?;
+    let open = record
+        .entries
+        .first()
+        .ok_or_else(|| damaged(0, "the record is empty"))?;
+    let script = opened(open)?;
+    check_order(&script, &record)?;
+    for (at, entry) in record.entries.iter().enumerate() {
+        check_content(at, entry)?;
+    }
+    let end = record.entries.iter().position(|entry| entry.kind() == "end");
+    let transcript = end
+        .and_then(|at| record.entries.get(at))
+        .map(|end| end.hash().to_owned())
+        .unwrap_or_default();
+    if let Some(at) = end {
+        let stated = record.entries.get(at).map(|end| end.get("outputs").clone());
+        if stated != Some(Value::Array(outputs(&record))) {
+            return Err(damaged(at, "the files that it lists are not those of the steps"));
+        }
+    }
+    let signed_by = check_signatures(&script, &record, open, &transcript)?;
+    let is_finished = !transcript.is_empty()
+        && record.torn.is_empty()
+        && present(&script, &record)
+            .iter()
+            .all(|who| signed_by.contains(&who.name));
+    let (files_found, files_absent) = check_files(&record, beside)?;
+    Ok(Verified {
+        remarks: remarks(&record),
+        record,
+        script,
+        transcript,
+        signed_by,
+        is_finished,
+        files_found,
+        files_absent,
+    })
+}
+
+fn opened(open: &Entry) -> Result<Script> {
+    if open.kind() != "open" || open.text("format") != FORMAT {
+        return Err(damaged(0, "it does not open a ceremony of this format"));
+    }
+    let text = open.get("script")["text"].as_str().unwrap_or_default();
+    let script = Script::parse(text)?;
+    let stated = &open.get("script")["sha256"];
+    if *stated != hex::text(&script.digest()) || open.text("title") != script.title {
+        return Err(damaged(0, "the digest of its script is another"));
+    }
+    let listed = open
+        .get("participants")
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let same = |(value, who): (&Value, &Participant)| {
+        value["id"] == who.id.as_str() && value["name"] == who.name.as_str() && value["part"] == who.part.name()
+    };
+    if listed.len() != script.participants.len() || !listed.iter().zip(&script.participants).all(same) {
+        return Err(damaged(0, "its participants are not those of the script"));
+    }
+    if script.mode == Mode::Production && open.get("scripted_answers") != &Value::Bool(false) {
+        return Err(damaged(0, "it is of production and was answered from a file"));
+    }
+    Ok(script)
+}
+
+/// Steps begin, act and end in the order of the script, each ends once, and nothing follows the end but signatures.
+fn check_order(script: &Script, record: &Record) -> Result<()> {
+    let mut done = 0;
+    let mut begun = false;
+    let mut ended = false;
+    for (at, entry) in record.entries.iter().enumerate() {
+        let step = script.steps.get(done).map(|step| step.id.as_str());
+        let of_this_step = step == Some(entry.text("step"));
+        let fits = match entry.kind() {
+            "open" => at == 0,
+            "resumed" => at > 0,
+            "stopped" => true,
+            "begin" => of_this_step && !ended,
+            "about" | "note" | "incident" => of_this_step && begun && !ended,
+            "done" => of_this_step && begun && !ended,
+            "end" => step.is_none() && !ended,
+            "signature" => ended,
+            _ => false,
+        };
+        if !fits {
+            return Err(damaged(at, &format!("`{}` does not belong here", entry.kind())));
+        }
+        match entry.kind() {
+            "begin" => begun = true,
+            "done" => (begun, done) = (false, done + 1),
+            "end" => ended = true,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn missing_step<'s>(script: &'s Script, record: &Record) -> Option<&'s str> {
+    let done = record.entries.iter().filter(|entry| entry.kind() == "done").count();
+    script.steps.get(done).map(|step| step.id.as_str())
+}
+
+/// What a step claims to have made must hold by itself.
+fn check_content(at: usize, entry: &Entry) -> Result<()> {
+    if entry.kind() != "done" {
+        return Ok(());
+    }
+    let result = entry.get("result");
+    let text = |name: &str| result[name].as_str().unwrap_or_default();
+    let wrong = |why: String| damaged(at, &why);
+    let about = |error: Error| wrong(error.to_string());
+    if !text("public_key_pem").is_empty() && !text("key_id").is_empty() {
+        let key = PublicKey::from_pem(text("public_key_pem")).map_err(about)?;
+        if hex::text(&key.thumbprint()) != text("key_id") {
+            return Err(wrong("its key id is not that of its public key".into()));
+        }
+    }
+    if result.get("root").is_some() {
+        let bytes = hex::bytes(text("root")).ok_or_else(|| wrong("its root is not hexadecimal".into()))?;
+        root::verify(&bytes, &Limits::MCU).map_err(about)?;
+        if hex::text(&Sha256::of(&bytes)) != text("sha256") {
+            return Err(wrong("the digest of its root is another".into()));
+        }
+    }
+    if result.get("statement").is_some() && !text("signature").is_empty() {
+        let key = PublicKey::from_pem(text("public_key_pem")).map_err(about)?;
+        let signature = hex::bytes(text("signature")).unwrap_or_default();
+        backup::verify_drill(&key, canonical(&result["statement"]).as_bytes(), &signature).map_err(about)?;
+    }
+    Ok(())
+}
+
+/// The names of those whose signatures hold; every signature that is there must.
+fn check_signatures(script: &Script, record: &Record, open: &Entry, transcript: &str) -> Result<Vec<String>> {
+    let here: BTreeSet<&str> = present(script, record).iter().map(|who| who.id.as_str()).collect();
+    let mut signed_by: Vec<String> = Vec::new();
+    for (at, entry) in record
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.kind() == "signature")
+    {
+        let statement = entry.get("statement");
+        let text = |name: &str| statement[name].as_str().unwrap_or_default();
+        let who = script
+            .participant(text("participant"))
+            .filter(|who| here.contains(who.id.as_str()));
+        let who = who.ok_or_else(|| damaged(at, "somebody signed who was not present"))?;
+        if text("transcript") != transcript || text("name") != who.name || text("part") != who.part.name() {
+            return Err(damaged(at, &format!("{} signed something else", who.name)));
+        }
+        if signed_by.contains(&who.name) {
+            return Err(damaged(at, &format!("{} signed twice", who.name)));
+        }
+        check_signature(at, entry, who, open)?;
+        signed_by.push(who.name.clone());
+    }
+    Ok(signed_by)
+}
+
+fn check_signature(at: usize, entry: &Entry, who: &Participant, open: &Entry) -> Result<()> {
+    let pem = entry.text("public_key_pem");
+    let listed = open
+        .get("participants")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|value| value["id"] == who.id.as_str());
+    let stated = listed.and_then(|value| value["public_key_pem"].as_str());
+    if stated.is_some_and(|stated| stated != pem) || stated.is_some() != who.key.is_some() {
+        return Err(damaged(
+            at,
+            &format!(
+                "the key of {} is not the one that was stated at the beginning",
+                who.name
+            ),
+        ));
+    }
+    let statement = entry.get("statement");
+    if statement["key_made_for_this_rehearsal"] != Value::Bool(who.key.is_none()) {
+        return Err(damaged(at, "it is wrong about whose key it is"));
+    }
+    let key = PublicKey::from_pem(pem).map_err(|error| damaged(at, &error.to_string()))?;
+    let signature = hex::bytes(entry.text("signature")).unwrap_or_default();
+    let signed = canonical(statement);
+    let verifier = PORTABLE.find(key.algorithm());
+    let verified =
+        verifier.map(|verifier| verifier.verify(&key.borrow(), &[SIGNATURE_DOMAIN, signed.as_bytes()], &signature));
+    match verified {
+        Some(Ok(())) => Ok(()),
+        _ => Err(damaged(at, &format!("the signature of {} does not verify", who.name))),
+    }
+}
+
+/// Which of the files are there and unchanged, which are not there. Error: [`Code::CeremonyFile`].
+fn check_files(record: &Record, beside: Option<&Path>) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
+    for output in outputs(record) {
+        let name = output["file"].as_str().unwrap_or_default().to_owned();
+        let bytes = beside.map(|folder| input::bytes(&folder.join(&name)));
+        match bytes {
+            Some(Ok(bytes)) if output["sha256"] == hex::text(&Sha256::of(&bytes)) => found.push(name),
+            Some(Ok(_)) => return Err(Code::CeremonyFile.error(format!("{name} is not the file of the ceremony"))),
+            _ => absent.push(name),
+        }
+    }
+    Ok((found, absent))
+}
+
+fn remarks(record: &Record) -> Vec<String> {
+    let remark = |entry: &Entry| {
+        let step = entry.text("step");
+        match entry.kind() {
+            kind @ ("note" | "incident") => Some(format!("{kind} at {step}: {}", entry.text("text"))),
+            "stopped" => Some(format!(
+                "stopped at {step}: {} ({})",
+                entry.text("what"),
+                entry.get("number")
+            )),
+            "resumed" => Some(format!(
+                "resumed; {} bytes of a torn entry were cut off",
+                entry.get("torn_bytes")
+            )),
+            _ => None,
+        }
+    };
+    record.entries.iter().filter_map(remark).collect()
+}
+
+/// What each step of a kind is for, for the printed record.
+pub(super) fn act_of<'s>(script: &'s Script, step: &str) -> Option<&'s Act> {
+    script
+        .steps
+        .iter()
+        .find(|listed| listed.id == step)
+        .map(|step| &step.act)
+}
