@@ -84,6 +84,90 @@ impl Measure {
     }
 }
 
+/// Verifies a signature of each width and prints what it cost. The vectors are the upper trees of RFC 8554's two test
+/// cases.
+#[cfg(feature = "measure-lms")]
+pub fn lms(console: &mut Console) {
+    use vectors::{W4, W8};
+    lms_cost(console, "measure: lms w4 h10 ", &W4.public, &W4.message, &W4.signature);
+    lms_cost(console, "measure: lms w8 h5 ", &W8.public, &W8.message, &W8.signature);
+}
+
+#[cfg(feature = "measure-lms")]
+fn lms_cost(console: &mut Console, name: &str, public: &[u8], message: &[u8], signature: &[u8]) {
+    use trust::{PublicKey, Verifier};
+    let measure = Measure::begin();
+    let (top, before) = (stack_pointer(), clock::ticks());
+    let key = PublicKey::HssLms { public };
+    let verified = core::hint::black_box(&trust::lms::HssLms).verify(&key, &[message], signature);
+    let ticks = clock::ticks() - before;
+    let stack = top - measure.deepest();
+    if verified.is_err() {
+        console.text("measure: the vector does not verify").end();
+    }
+    console
+        .text(name)
+        .text("instructions ")
+        .number(ticks * NS_PER_TICK)
+        .end();
+    console.text(name).text("stack ").number(stack as u32).end();
+}
+
+/// The files of `vectors/lms`, as bytes.
+#[cfg(feature = "measure-lms")]
+mod vectors {
+    pub(super) struct Vector<const MESSAGE: usize, const SIGNATURE: usize> {
+        pub(super) public: [u8; 60],
+        pub(super) message: [u8; MESSAGE],
+        pub(super) signature: [u8; SIGNATURE],
+    }
+
+    pub(super) static W4: Vector<56, 2512> = Vector::of(include_str!("../../../vectors/lms/rfc8554-case-2-upper.txt"));
+    pub(super) static W8: Vector<56, 1296> = Vector::of(include_str!("../../../vectors/lms/rfc8554-case-1-upper.txt"));
+
+    impl<const MESSAGE: usize, const SIGNATURE: usize> Vector<MESSAGE, SIGNATURE> {
+        const fn of(file: &str) -> Self {
+            Vector {
+                public: field(file, b"\npublic "),
+                message: field(file, b"\nmessage "),
+                signature: field(file, b"\nsignature "),
+            }
+        }
+    }
+
+    /// The bytes of the hexadecimal digits behind this name. While the program is compiled: a wrong file is no program.
+    const fn field<const N: usize>(file: &str, name: &[u8]) -> [u8; N] {
+        let (text, mut at) = (file.as_bytes(), 0);
+        while !starts_with(text, at, name) {
+            at += 1;
+        }
+        at += name.len();
+        let (mut bytes, mut i) = ([0; N], 0);
+        while i < N {
+            bytes[i] = digit(text[at + 2 * i]) << 4 | digit(text[at + 2 * i + 1]);
+            i += 1;
+        }
+        assert!(text[at + 2 * N] == b'\n');
+        bytes
+    }
+
+    const fn starts_with(text: &[u8], at: usize, name: &[u8]) -> bool {
+        let mut i = 0;
+        while i < name.len() && text[at + i] == name[i] {
+            i += 1;
+        }
+        i == name.len()
+    }
+
+    const fn digit(digit: u8) -> u8 {
+        match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => panic!(),
+        }
+    }
+}
+
 #[inline(always)]
 fn stack_pointer() -> usize {
     let sp: usize;

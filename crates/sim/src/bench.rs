@@ -8,7 +8,7 @@ use release::board;
 use tempfile::TempDir;
 
 use crate::firmware::{Build, Programs};
-use crate::fixture::{Authority, Identity, Image, Key, Release, Scheme};
+use crate::fixture::{Authority, Identity, Image, Release, Scheme};
 use crate::qemu::{Board, Options, QemuError};
 use crate::smp::{SmpClient, SmpError};
 
@@ -69,7 +69,7 @@ impl Bench {
         len: usize,
     ) -> Result<Vec<u8>, QemuError> {
         let firmware = programs.firmware()?;
-        let signers = std::slice::from_ref::<Key>(&self.authority.image);
+        let signers = &self.authority.image_signers();
         // What follows the program is never executed; it only has to be hashed and moved.
         let filling = len.saturating_sub(usize::from(self.header_len) + firmware.bytes.len());
         let mut image = Image::new(u64::from(version.0), filling, &self.identity, counter, signers);

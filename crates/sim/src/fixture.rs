@@ -7,8 +7,15 @@ use crate::cbor::{Value, header};
 use crate::chance::Chance;
 use codec::cose::PublicKey;
 use ed25519_dalek::Signer as _;
+use lms_signature::lms;
+use lms_signature::ots::LmsOtsSha256N32W4;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::signature::rand_core::{self, TryCryptoRng, TryRng};
+use p256::ecdsa::signature::{RandomizedSignerMut, SignatureEncoding};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use trust::alg::{Algorithms, BadSignature, PORTABLE, SignatureAlgorithm, Verifier, WeakKey};
 
 /// SHA-256 of these parts, one after the other.
@@ -30,6 +37,9 @@ pub enum Scheme {
     Ed25519,
     /// ECDSA on P-256.
     P256,
+    /// LMS with height 10 and W4, by another implementation than the one under test. Every signature of a process takes
+    /// the next index of its key; another process begins anew, which only a test may do.
+    Lms,
 }
 
 impl Scheme {
@@ -85,6 +95,34 @@ impl Verifier for TestOnlyHash {
     }
 }
 
+/// An LMS key of the other implementation.
+type LmsKey = lms::SigningKey<lms::LmsSha256M32H10<LmsOtsSha256N32W4>>;
+
+/// "Randomness" for one LMS signature: the same message gives the same randomizer.
+struct Randomizer([u8; 32]);
+
+impl TryRng for Randomizer {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        rand_core::utils::next_word_via_fill(self)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        rand_core::utils::next_word_via_fill(self)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(32) {
+            self.0 = sha256(&[&self.0]);
+            chunk.copy_from_slice(&self.0[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Randomizer {}
+
 /// A key pair whose private half is its name. Test-only.
 #[derive(Clone, Debug)]
 pub struct Key {
@@ -118,15 +156,38 @@ impl Key {
                 .to_bytes()
                 .to_vec(),
             Scheme::P256 => self.p256().verifying_key().to_sec1_point(false).as_bytes()[1..].to_vec(),
+            Scheme::Lms => self.with_lms(|key| {
+                let types = [0, 0, 0, 1, 0, 0, 0, 6, 0, 0, 0, 3];
+                [&types, &key.id()[..], key.public().k()].concat()
+            }),
         }
     }
 
     /// COSE number of its algorithm.
     pub fn cose_algorithm(&self) -> i64 {
-        if self.scheme == Scheme::P256 { -9 } else { -19 }
+        match self.scheme {
+            Scheme::TestOnlyHash | Scheme::Ed25519 => -19,
+            Scheme::P256 => -9,
+            Scheme::Lms => -46,
+        }
     }
 
-    /// Signs a message; 64 bytes.
+    /// Runs with the LMS key of this secret, which is made once and moves on with each signature.
+    fn with_lms<T>(&self, run: impl FnOnce(&mut LmsKey) -> T) -> T {
+        static KEYS: Mutex<BTreeMap<[u8; 32], LmsKey>> = Mutex::new(BTreeMap::new());
+        let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+        let id: [u8; 16] = sha256(&[b"lms id", &self.secret])[..16].try_into().expect("16 bytes");
+        let make = || LmsKey::new_from_seed(id, self.secret).expect("32 bytes");
+        run(keys.entry(self.secret).or_insert_with(make))
+    }
+
+    /// HSS with one level: no signed public keys, then the LMS signature.
+    fn sign_lms(&self, message: &[u8]) -> Vec<u8> {
+        let signature = self.with_lms(|key| key.sign_with_rng(&mut Randomizer(sha256(&[message])), message));
+        [vec![0; 4], signature.to_vec()].concat()
+    }
+
+    /// Signs a message.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self.scheme {
             Scheme::TestOnlyHash => self.sign_test_only(message),
@@ -135,6 +196,7 @@ impl Key {
                 .to_bytes()
                 .to_vec(),
             Scheme::P256 => self.sign_p256(&sha256(&[message])).to_bytes().to_vec(),
+            Scheme::Lms => self.sign_lms(message),
         }
     }
 
@@ -153,6 +215,7 @@ impl Key {
     fn image_signature(&self, digest: &[u8; 32]) -> (u16, Vec<u8>) {
         match self.scheme {
             Scheme::P256 => (0x22, self.sign_p256(digest).to_der().as_bytes().to_vec()),
+            Scheme::Lms => (0x01a0, self.sign(digest)),
             _ => (0x24, self.sign(digest)),
         }
     }
@@ -166,6 +229,7 @@ impl Key {
                 (-2, public[..32].into()),
                 (-3, public[32..].into()),
             ],
+            Scheme::Lms => vec![(1, 5.into()), (-1, public[..].into())],
             _ => vec![(1, 1.into()), (-1, 6.into()), (-2, public[..].into())],
         };
         if with_algorithm {
@@ -186,7 +250,15 @@ impl Key {
             0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
             0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
         ];
-        let prefix = if self.scheme == Scheme::P256 { P256 } else { ED25519 };
+        const HSS_LMS: &[u8] = &[
+            0x30, 0x4e, 0x30, 0x0d, 0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x03, 0x11, 0x03,
+            0x3d, 0x00,
+        ];
+        let prefix = match self.scheme {
+            Scheme::TestOnlyHash | Scheme::Ed25519 => ED25519,
+            Scheme::P256 => P256,
+            Scheme::Lms => HSS_LMS,
+        };
         sha256(&[prefix, &self.public()])
     }
 
@@ -662,6 +734,8 @@ pub struct Authority {
     pub release: Key,
     /// Signs images.
     pub image: Key,
+    /// Signs images too, with a second algorithm (role 7); the root demands both then.
+    pub image_second: Option<Key>,
     /// What the device holds.
     pub trust_root: Root,
 }
@@ -689,20 +763,29 @@ impl Authority {
             root,
             release,
             image,
+            image_second: None,
             trust_root,
         }
     }
 
+    /// The same with LMS as second signature of images, demanded by the root: key 10 = [6, 7].
+    pub fn hybrid(scheme: Scheme) -> Authority {
+        let mut authority = Authority::new(scheme);
+        let second = Key::new(Scheme::Lms, "second image");
+        authority.trust_root.roles.push((7, 1, vec![second.clone()]));
+        authority.trust_root.image_required = Some(vec![6, 7]);
+        authority.image_second = Some(second);
+        authority
+    }
+
+    /// Who signs images.
+    pub fn image_signers(&self) -> Vec<Key> {
+        [&self.image].into_iter().chain(&self.image_second).cloned().collect()
+    }
+
     /// A signed image for the demo device.
     pub fn image(&self, seed: u64, payload_len: usize, counter: u32) -> Vec<u8> {
-        Image::new(
-            seed,
-            payload_len,
-            &Identity::DEMO,
-            counter,
-            std::slice::from_ref(&self.image),
-        )
-        .build()
+        Image::new(seed, payload_len, &Identity::DEMO, counter, &self.image_signers()).build()
     }
 
     /// A signed release of an image.
@@ -787,13 +870,14 @@ mod tests {
 
     #[test]
     fn signatures_of_every_scheme_verify_and_changed_messages_do_not() {
-        for scheme in [Scheme::TestOnlyHash, Scheme::Ed25519, Scheme::P256] {
+        for scheme in [Scheme::TestOnlyHash, Scheme::Ed25519, Scheme::P256, Scheme::Lms] {
             let key = Key::new(scheme, "one");
             let (public, signature) = (key.public(), key.sign(b"message"));
             let algorithm = SignatureAlgorithm::from_cose(key.cose_algorithm()).unwrap();
             let verifier = scheme.algorithms().find(algorithm).unwrap();
             let (x, y) = public.split_first_chunk::<32>().unwrap();
             let public = match scheme {
+                Scheme::Lms => PublicKey::HssLms { public: &public },
                 Scheme::P256 => PublicKey::P256 {
                     x,
                     y: y.try_into().unwrap(),

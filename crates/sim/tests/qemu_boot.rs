@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ampoule_sim::bench::Bench;
 use ampoule_sim::firmware::Build;
-use ampoule_sim::fixture::{Image, Scheme};
+use ampoule_sim::fixture::{Authority, Image, Scheme};
 use ampoule_sim::qemu::{Board, Options};
 use ampoule_sim::smp::{SmpClient, SmpError};
 use codec::Reason;
@@ -12,6 +12,8 @@ use codec::smp::Request;
 use codec::smp::client::Destination;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the primary slot stands in the flash of the demo board.
+const PRIMARY: usize = 0x4_0000;
 
 fn smp(board: &mut Board) -> SmpClient<'_> {
     SmpClient::new(board.smp())
@@ -175,4 +177,54 @@ fn an_image_without_an_entry_is_taken_back() {
     wait(&mut board, "boot: the image on trial has no entry");
     assert_eq!(wait(&mut board, "boot: starting "), "1.0.0+0 confirmed");
     assert_eq!(wait(&mut board, "app: last update "), "reverted: 932 REVERTED_FAULT");
+}
+
+/// A root that demands P-256 AND LMS of an image: both together start, over the wire and from the flash; an image that
+/// lost either is refused by recovery (907) and, put into the flash by whoever can write there, does not start.
+#[test]
+fn an_image_needs_both_of_two_signatures() {
+    let (mut bench, one) = Bench::new(Scheme::P256, &Build::version("1.0.0")).expect("a bench");
+    bench.authority = Authority::hybrid(Scheme::P256);
+    let mut board = bench.start(&Options::default()).expect("a board");
+    let wait = |board: &mut Board, text: &str| board.wait_for(text, PATIENCE).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(wait(&mut board, "nothing may start, reason "), "940");
+
+    let image = bench.image(&one, (1, 0, 0), 1, 0).expect("an image");
+    let second = bench.authority.image_second.take();
+    let p256_alone = bench.image(&one, (1, 0, 0), 1, 0).expect("an image");
+    assert!(image.len() > p256_alone.len() + 2500);
+    bench
+        .provision(&mut board, &image)
+        .expect("an image with both signatures");
+    assert_eq!(wait(&mut board, "boot: starting "), "1.0.0+0 confirmed");
+    wait(&mut board, "app: self-test passed");
+
+    // The application judges by the same rule: stripped, it is not even staged.
+    let two = Build::version("2.0.0").run().expect("the firmware builds");
+    let stripped = bench.image(&two, (2, 0, 0), 2, 0).expect("an image");
+    let release = bench.release(2, &stripped, 2);
+    let refused = smp(&mut board).upload(Destination::Image, &release);
+    assert_eq!(refused, Err(SmpError::Refused(Reason::ImageThreshold)));
+    bench.authority.image_second = second;
+    let whole = bench.image(&two, (2, 0, 0), 2, 0).expect("an image");
+    smp(&mut board)
+        .upload(Destination::Image, &bench.release(3, &whole, 2))
+        .expect("a release");
+    smp(&mut board).try_staged().expect("a trial");
+    assert_eq!(wait(&mut board, "boot: starting "), "2.0.0+0 trial");
+    wait(&mut board, "app: confirmed");
+    drop(board);
+
+    // Stripped in the flash: nothing starts, recovery answers, and takes no stripped image either.
+    let mut flash = std::fs::read(&bench.flash).expect("the flash");
+    flash[PRIMARY..PRIMARY + p256_alone.len()].copy_from_slice(&p256_alone);
+    flash[PRIMARY + p256_alone.len()..][..4096].fill(0xff);
+    std::fs::write(&bench.flash, flash).expect("the flash");
+    let mut board = bench.start(&Options::default()).expect("a board");
+    assert_eq!(wait(&mut board, "nothing may start, reason "), "942");
+    let refused = smp(&mut board).upload(Destination::Image, &stripped);
+    assert_eq!(refused, Err(SmpError::Refused(Reason::ImageThreshold)));
+    smp(&mut board)
+        .upload(Destination::Image, &whole)
+        .expect("both signatures");
 }

@@ -33,16 +33,14 @@ pub fn thumbprint(key: &PublicKey) -> KeyId {
 /// The key's name in an MCUboot image, TLV KEYHASH: SHA-256 of its SubjectPublicKeyInfo in DER. `None` for algorithms
 /// that sign no images here.
 pub fn image_key_hash(key: &PublicKey) -> Option<[u8; 32]> {
-    match key {
-        PublicKey::Ed25519 { x } => Some(Sha256::of_parts(&[&SPKI_ED25519, *x])),
-        PublicKey::P256 { x, y } => Some(Sha256::of_parts(&[&SPKI_P256, *x, *y])),
-        PublicKey::HssLms { public } => match public.len() {
-            60 => Some(Sha256::of_parts(&[&SPKI_HSS_60, public])),
-            52 => Some(Sha256::of_parts(&[&SPKI_HSS_52, public])),
-            _ => None,
-        },
-        PublicKey::MlDsa { .. } => None,
-    }
+    let parts: [&[u8]; 3] = match key {
+        PublicKey::Ed25519 { x } => [&SPKI_ED25519, *x, &[]],
+        PublicKey::P256 { x, y } => [&SPKI_P256, *x, *y],
+        PublicKey::HssLms { public } if public.len() == 60 => [&SPKI_HSS_60, public, &[]],
+        PublicKey::HssLms { public } if public.len() == 52 => [&SPKI_HSS_52, public, &[]],
+        PublicKey::MlDsa { .. } | PublicKey::HssLms { .. } => return None,
+    };
+    Some(Sha256::of_parts(&parts))
 }
 
 #[cfg(test)]

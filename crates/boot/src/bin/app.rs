@@ -20,6 +20,8 @@ use engine::install::Receiving;
 use engine::smp::{Application, Server};
 use trust::alg::{Algorithms, PortableEd25519};
 use trust::digest::Sha256;
+#[cfg(feature = "lms")]
+use trust::lms::HssLms;
 
 const VERSION: &str = match option_env!("AMPOULE_APP_VERSION") {
     Some(version) => version,
@@ -113,7 +115,12 @@ const INSTALL_BYTES: usize = if board::HEAD_MAX > board::CHUNK_MAX {
 };
 
 fn config() -> Config<'static> {
-    let algorithms = Algorithms::new(&[&CortexM4P256, &PortableEd25519]);
+    let algorithms = Algorithms::new(&[
+        &CortexM4P256,
+        &PortableEd25519,
+        #[cfg(feature = "lms")]
+        &HssLms,
+    ]);
     Config {
         board: board::with(algorithms),
         component: ComponentId::new(&[b"app"]).unwrap_or(ComponentId::EMPTY),

@@ -15,12 +15,16 @@ use engine::boot::{Board, Buffers, Outcome, Reset, Start};
 #[cfg(feature = "ed25519")]
 use trust::alg::PortableEd25519;
 use trust::alg::{Algorithms, Verifier};
+#[cfg(feature = "lms")]
+use trust::lms::HssLms;
 
 /// The signatures that may make an image boot on this board.
 const VERIFIERS: &[&dyn Verifier] = &[
     &CortexM4P256,
     #[cfg(feature = "ed25519")]
     &PortableEd25519,
+    #[cfg(feature = "lms")]
+    &HssLms,
 ];
 
 const BOARD: Board<'static> = board::with(Algorithms::new(VERIFIERS));
@@ -42,6 +46,8 @@ fn main() -> ! {
     watchdog::disarm();
     let last = retained::begin();
     let mut console = Console::start();
+    #[cfg(feature = "measure-lms")]
+    boot::measure::lms(&mut console);
     console.text("boot: ").text(last.name()).end();
 
     let mut flash = MappedFlash::take();

@@ -5,7 +5,7 @@ use codec::smp::client::Destination;
 use sim::bench::Bench;
 use sim::chance::Chance;
 use sim::firmware::{Build, Programs};
-use sim::fixture::Scheme;
+use sim::fixture::{Authority, Scheme};
 use sim::qemu::{Board, Options};
 use sim::smp::{SmpClient, SmpError};
 use std::fs;
@@ -34,7 +34,13 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Provisions an erased board whose keys are of this scheme.
     pub(super) fn new(scheme: Scheme) -> Result<Prepared> {
-        let (bench, programs) = Bench::new(scheme, &Build::default())?;
+        Self::of(Authority::new(scheme))
+    }
+
+    /// Provisions an erased board with the root of this authority.
+    pub(super) fn of(authority: Authority) -> Result<Prepared> {
+        let (mut bench, programs) = Bench::new(authority.scheme, &Build::default())?;
+        bench.authority = authority;
         let image = bench.image(&programs, (1, 0, 0), 1, IMAGE_BYTES)?;
         let mut board = bench.start(&Options::default())?;
         board.wait_for("nothing may start", PATIENCE)?;
@@ -59,14 +65,19 @@ impl Prepared {
 
     /// Instructions and stack of the next start, up to the jump; the flash stays as it was.
     pub(super) fn start_counted(&self, bootloader: &Path) -> Result<Cost> {
+        self.printed_cost(bootloader, "measure: ")
+    }
+
+    /// What this bootloader prints behind this name, in a start that succeeds.
+    pub(super) fn printed_cost(&self, bootloader: &Path, name: &str) -> Result<Cost> {
         let before = fs::read(&self.bench.flash)?;
         let counted = Options {
             icount: Some(0),
             ..Options::default()
         };
         let mut board = Board::start(&self.bench.flash, bootloader, &counted)?;
-        let instructions = number(&board.wait_for("measure: instructions ", PATIENCE)?)?;
-        let stack_bytes = number(&board.wait_for("measure: stack ", PATIENCE)?)?;
+        let instructions = number(&board.wait_for(&format!("{name}instructions "), PATIENCE)?)?;
+        let stack_bytes = number(&board.wait_for(&format!("{name}stack "), PATIENCE)?)?;
         board
             .wait_for("boot: starting ", PATIENCE)
             .context("what was measured is no start")?;

@@ -2,6 +2,7 @@
 
 mod bench;
 pub(crate) mod elf;
+mod lms;
 
 use crate::setup;
 use anyhow::{Result, bail};
@@ -54,7 +55,8 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
     let figures = match area {
         "boot" => boot()?,
         "install" => install()?,
-        other => bail!("there is no area `{other}`; there are boot and install"),
+        "sign" => lms::lms()?,
+        other => bail!("there is no area `{other}`; there are boot, install and sign"),
     };
     for Figure { name, value, bar } in &figures {
         let bar = match bar {
