@@ -20,7 +20,7 @@ use keys::{Code, Error, Result};
 
 use crate::out::Out;
 use crate::port::Port;
-use crate::release::read_envelope;
+use crate::release::{parse_envelope, read_envelope};
 use crate::session::Session;
 
 #[derive(Subcommand)]
@@ -142,7 +142,10 @@ fn info(line: &Line, out: Out) -> Result<()> {
 
 fn provision(line: &Line, path: &Path, out: Out) -> Result<()> {
     let file = input::bytes(path)?;
-    let root = root::verify(&file, &Limits::LINUX)?;
+    let root = root::verify(&file, &Limits::LINUX).map_err(|mut error| {
+        error.what = error.what.replacen("trust root", &path.display().to_string(), 1);
+        error.advise("Give the device's trust root, as `ampoule trust init` writes it.")
+    })?;
     let mut session = line.open()?;
     let bar = Progress::start("Sending the trust root", file.len(), out);
     session.upload(Destination::Root, &file, |offset| bar.at(offset))?;
@@ -397,10 +400,10 @@ impl Recover {
 /// The image to recover with: the file itself, or the image in a release.
 fn recovery_image(bytes: Vec<u8>, path: &Path) -> Result<(String, Vec<u8>)> {
     let name = path.display().to_string();
-    if codec::suit::head::head_len(&bytes, &Limits::LINUX).is_err() {
+    if !looks_like_an_envelope(&bytes) {
         return Ok((name, bytes));
     }
-    let envelope = Envelope::parse(bytes)?;
+    let envelope = parse_envelope(bytes, path)?;
     let mut room = vec![Target::EMPTY; TARGETS_MAX];
     let plan = envelope.plan(&mut room)?;
     let images = plan.targets.iter().flat_map(|target| target.variants.as_slice());
@@ -418,6 +421,11 @@ fn recovery_image(bytes: Vec<u8>, path: &Path) -> Result<(String, Vec<u8>)> {
             .error(format!("{name} holds no plain image"))
             .advise("Recovery needs the image itself: encrypted, compressed and delta payloads cannot be used.")),
     }
+}
+
+/// An empty file could still become one; as it stands it is none.
+fn looks_like_an_envelope(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && codec::suit::head::head_len(bytes, &Limits::LINUX).is_ok()
 }
 
 /// The hash TLV of the image in a release: its name in a device's list.

@@ -27,7 +27,7 @@ use crate::out::Out;
 
 /// Secure firmware updates with one trust root, from an engineer's build to a confirmed device.
 #[derive(Parser)]
-#[command(name = "ampoule", version, about, arg_required_else_help = true)]
+#[command(name = "ampoule", version, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done; 1 refused or failed (the number says why); 2 arguments not understood.")]
 pub(crate) struct Cli {
     /// Print one JSON document instead of prose; errors go to standard error as JSON too

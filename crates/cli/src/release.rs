@@ -6,6 +6,7 @@ use ::release::envelope::Envelope;
 use ::release::tree::Tree;
 use ::release::{Recipe, assemble, input, inspect, recipe, root, verify};
 use clap::{Args, Subcommand};
+use codec::Reason;
 use codec::limits::Limits;
 use keys::{Code, KeyUri, Result, Signer};
 use trust::TrustRoot;
@@ -210,9 +211,20 @@ fn inspect_file(path: &Path, out: Out) -> Result<()> {
 
 /// Reads a release file; errors name it.
 pub(crate) fn read_envelope(path: &Path) -> Result<Envelope> {
-    Envelope::parse(input::bytes(path)?).map_err(|mut error| {
+    parse_envelope(input::bytes(path)?, path)
+}
+
+/// Takes the release in these bytes apart; errors name the file and say what it should have been.
+pub(crate) fn parse_envelope(bytes: Vec<u8>, path: &Path) -> Result<Envelope> {
+    Envelope::parse(bytes).map_err(|mut error| {
         error.what = error.what.replacen("the release", &path.display().to_string(), 1);
-        error
+        let is_none = [Reason::EnvTag, Reason::CborMalformed].map(Reason::number);
+        match is_none.contains(&error.number) {
+            true => error.advise(
+                "Give a whole release, as `ampoule release build` writes it; `ampoule release inspect` says what a file is.",
+            ),
+            false => error,
+        }
     })
 }
 

@@ -419,3 +419,38 @@ fn a_line_that_is_closed_silent_or_missing_is_explained() {
     assert!(missing.contains("/dev/does-not-exist"), "{missing}");
     bench.run("update nothing.suit").fails(2201);
 }
+
+/// Files that are not what the command wants: named, with what to give instead, and nothing is sent.
+#[test]
+fn a_wrong_file_is_named_and_not_sent() {
+    let bench = Bench::new();
+    bench.set(|double| double.state = UpdateState::Recovery);
+    std::fs::write(bench.desk.path("empty"), "").unwrap();
+    for (file, number) in [("empty", 101), ("app.bin", 201), ("demo.ampr", 201)] {
+        let message = bench.run(&format!("update {file}")).fails(number);
+        assert!(message.contains(file) && message.contains("release build"), "{message}");
+    }
+    for file in ["empty", "app.bin", "demo.ampr"] {
+        let message = bench.run(&format!("recover {file}")).fails(901);
+        assert!(message.contains(file) && message.contains("image sign"), "{message}");
+    }
+    std::fs::write(bench.desk.path("half.suit"), &bench.release[..bench.release.len() / 2]).unwrap();
+    let message = bench.run("recover half.suit").fails(101);
+    assert!(
+        message.contains("half.suit") && message.contains("whole release"),
+        "{message}"
+    );
+    let message = bench.run("provision --root app.bin").fails(801);
+    assert!(
+        message.contains("app.bin") && message.contains("trust init"),
+        "{message}"
+    );
+    assert_eq!(bench.see(|double| double.pieces), 0);
+}
+
+/// The first screen says what the program is for.
+#[test]
+fn help_says_what_it_is_for() {
+    let desk = Desk::new();
+    assert!(desk.ampoule("--help").ok().starts_with("Secure firmware updates"));
+}
