@@ -446,6 +446,11 @@ impl Body {
                 format!("{name} starts for good, confirmed was {confirmed:?}")
             })?;
         }
+        // One chance: a second one only where there is nothing to go back to.
+        let had_its_trial = start.trial && sim.ledger().starts.last() == Some(&(name, true));
+        ensure(!had_its_trial || self.fallback(&sim.nor).is_none(), || {
+            format!("{name} has a second trial")
+        })?;
         sim.note(|ledger| {
             ledger.starts.push((name, start.trial));
             if !start.trial {
@@ -456,7 +461,7 @@ impl Body {
         Ok(Boot::Runs(name, start.trial))
     }
 
-    /// Law: counters never fall.
+    /// Law: counters never fall, and rise only for an image that is confirmed.
     fn judge_counter(&self, sim: &mut Sim) -> Result<(), String> {
         let Some(counter) = self.counter(&mut sim.nor) else {
             return Err("the trust store is gone".into());
@@ -464,6 +469,15 @@ impl Body {
         let seen = sim.ledger().counter;
         ensure(counter >= seen, || {
             format!("the stored counter fell from {seen} to {counter}")
+        })?;
+        // Only confirmation raises it, to that image's own.
+        let Ledger {
+            confirmed, confirming, ..
+        } = *sim.ledger();
+        let is_confirmed = |made: &&Made| [confirmed, confirming].contains(&Some(made.name));
+        let confirmed_counter = self.images.iter().filter(is_confirmed).map(|made| made.counter).max();
+        ensure(counter == seen || Some(counter) <= confirmed_counter, || {
+            format!("the stored counter rose from {seen} to {counter}, confirmed is {confirmed:?}")
         })?;
         if counter > seen {
             sim.note(|ledger| ledger.counter = counter);

@@ -145,8 +145,12 @@ fn garbage_anywhere_starts_nothing_unauthorised() {
             spoil(&desk.body, &mut sim, &mut chance);
             sim.nor.tolerate_second_writes();
             for _ in 0..3 {
-                // Whoever writes the flash can also set a confirm flag, but only of an image that may start.
-                sim.note(|ledger| (ledger.confirmed, ledger.confirming) = (Some("old"), Some("new")));
+                // Whoever writes the flash can also set a confirm flag, or begin a trial anew, but only of an image that may
+                // start.
+                sim.note(|ledger| {
+                    (ledger.confirmed, ledger.confirming) = (Some("old"), Some("new"));
+                    ledger.starts.clear();
+                });
                 let boot = desk.body.boot_unstored(&mut sim, Reset::Power).unwrap();
                 let name = match boot {
                     Boot::Runs(name, trial) => format!("{name}, trial {trial}"),
