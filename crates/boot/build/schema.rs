@@ -41,6 +41,8 @@ pub(crate) struct Board {
     pub(crate) trial: Trial,
     pub(crate) console: Console,
     pub(crate) smp: Smp,
+    #[allow(dead_code, reason = "read by the tools that make trust roots")]
+    pub(crate) signatures: Option<Signatures>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +161,13 @@ pub(crate) struct Smp {
     pub(crate) uart: u32,
     pub(crate) buffer: u32,
     pub(crate) buffers: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Signatures {
+    #[allow(dead_code, reason = "read by the tools that make trust roots")]
+    pub(crate) algorithms: Vec<String>,
 }
 
 impl Board {

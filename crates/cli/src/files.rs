@@ -1,9 +1,10 @@
 //! Writing files: never over another one unless that was asked for, and never half.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use ::release::input;
 use keys::{Code, Error, Result};
 
 /// Writes a new file. Errors: [`Code::FileExists`], [`Code::FileWrite`].
@@ -38,13 +39,28 @@ fn write_with(mut options: OpenOptions, path: &Path, bytes: &[u8]) -> Result<()>
 /// Replaces a file as a whole: the old content or the new one is there, never a mix. Error: [`Code::FileWrite`].
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
+    beside.push(format!(".{}.new", std::process::id()));
     let beside = Path::new(&beside);
-    let written = fs::write(beside, bytes).and_then(|()| fs::rename(beside, path));
-    written.map_err(|error| {
+    let write = || {
+        let mut file = File::create(beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(beside, path)
+    };
+    write().map_err(|error: std::io::Error| {
         let _ = fs::remove_file(beside);
         failed(path, &error)
     })
+}
+
+/// Changes a file that others may be changing too: `change` gets what stands in it now, and nobody else's change comes in
+/// between. Errors: those of reading, of `change`, [`Code::FileWrite`].
+pub(crate) fn update(path: &Path, change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>>) -> Result<()> {
+    // The folder is locked, because the file itself is another one after each change.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let lock = File::open(folder.unwrap_or(Path::new("."))).map_err(|error| failed(path, &error))?;
+    lock.lock().map_err(|error| failed(path, &error))?;
+    replace(path, &change(input::bytes(path)?)?)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {

@@ -4,6 +4,7 @@
 //! not understood.
 #![forbid(unsafe_code)]
 
+mod approval;
 mod backup;
 mod ceremony;
 mod device;
@@ -18,6 +19,7 @@ mod release;
 mod session;
 mod signing;
 mod trust;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -51,7 +53,7 @@ enum Command {
     /// Sign, verify and look at firmware images (MCUboot format; imgtool's option names)
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::Command),
-    /// Make and look at trust roots
+    /// Make, sign, rotate and look at trust roots, revocation lists and time files
     #[command(subcommand, arg_required_else_help = true)]
     Trust(trust::Command),
     /// Make, sign, verify and look at releases

@@ -95,7 +95,8 @@ fn from_env(name: &str) -> Result<Passphrase> {
         .map_err(|_| Code::PassphraseEnv.error(format!("the environment variable {name} is not set")))
 }
 
-/// Opens a private key, wherever it is; warns when its signatures are good for development only.
+/// Opens a private key, wherever it is; warns when everybody may have it. That it is in a file is said where it matters:
+/// before production ([`crate::worlds`]).
 ///
 /// Every command that signs gets its signers here, and here every signer is tied to the signing journal: what comes out
 /// has its entry.
@@ -115,7 +116,7 @@ fn open_unjournaled(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Resu
         KeyUri::File(path) => Box::new(open_file(path, passphrase)?),
         _ => return Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
     };
-    if let Some(reason) = key.development_only() {
+    if let Some(reason) = key.development_only().filter(|reason| *reason != DevelopmentOnly::File) {
         out.note(format!("warning: {uri}: for development only: {reason}"));
     }
     Ok(key)
@@ -151,8 +152,8 @@ pub(crate) fn public(uri: &KeyUri) -> Result<PublicKey> {
 pub(crate) enum EitherHalf {
     /// It can sign.
     Private(Box<dyn Signer>),
-    /// It can only be listed.
-    Public(PublicKey),
+    /// It can only be listed; with the reason why not in production, where the place of the private half gives one.
+    Public(PublicKey, Option<DevelopmentOnly>),
 }
 
 impl EitherHalf {
@@ -160,7 +161,7 @@ impl EitherHalf {
     pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
         match open(uri, passphrase, out) {
             Ok(key) => Ok(EitherHalf::Private(key)),
-            Err(error) if error.is(Code::KeyPublicOnly) => public(uri).map(EitherHalf::Public),
+            Err(error) if error.is(Code::KeyPublicOnly) => public(uri).map(|key| EitherHalf::Public(key, None)),
             Err(error) => Err(error),
         }
     }
@@ -168,10 +169,10 @@ impl EitherHalf {
     /// A key that is only to be listed: an encrypted private file is opened only where it does not state its public
     /// half; an unencrypted one always, to know that it is.
     pub(crate) fn public_of(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
-        let unencrypted =
-            (uri.as_file()).is_some_and(|path| LockedKey::read(path).is_ok_and(|locked| !locked.needs_passphrase()));
+        let locked = uri.as_file().and_then(|path| LockedKey::read(path).ok());
+        let unencrypted = locked.as_ref().is_some_and(|locked| !locked.needs_passphrase());
         match public(uri) {
-            Ok(key) if !unencrypted => Ok(EitherHalf::Public(key)),
+            Ok(key) if !unencrypted => Ok(EitherHalf::Public(key, locked.map(|_| DevelopmentOnly::File))),
             Err(error) if !error.is(Code::PassphraseNeeded) => Err(error),
             _ => EitherHalf::open(uri, passphrase, out),
         }
@@ -181,7 +182,7 @@ impl EitherHalf {
     pub(crate) fn public(&self) -> &PublicKey {
         match self {
             EitherHalf::Private(key) => key.public_key(),
-            EitherHalf::Public(key) => key,
+            EitherHalf::Public(key, _) => key,
         }
     }
 
@@ -189,12 +190,15 @@ impl EitherHalf {
     pub(crate) fn private(&self) -> Option<&dyn Signer> {
         match self {
             EitherHalf::Private(key) => Some(&**key),
-            EitherHalf::Public(_) => None,
+            EitherHalf::Public(..) => None,
         }
     }
 
     /// Why it must not be used in production, if that is known.
     pub(crate) fn development_only(&self) -> Option<DevelopmentOnly> {
-        self.private().and_then(Signer::development_only)
+        match self {
+            EitherHalf::Private(key) => key.development_only(),
+            EitherHalf::Public(_, reason) => *reason,
+        }
     }
 }

@@ -18,7 +18,7 @@ const PEER: &str = include_str!("peers/cose_peer.py");
 
 const INIT: &str = "trust init -o demo.ampr --environment production --vendor-domain ampoule.example --product-line amp-demo \
                     --root-key root1 --root-key root2 --root-threshold 2 --release-key one --release-key two \
-                    --image-key image --passphrase-file pass";
+                    --image-key image --passphrase-file pass --i-know-these-production-keys-are-files";
 
 #[test]
 fn envelopes_and_roots_are_what_pycose_and_cbor2_read() {

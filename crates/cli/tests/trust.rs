@@ -25,7 +25,7 @@ fn a_root_of_private_and_public_keys_is_made_and_explained() {
     let desk = desk();
     let made = desk.ampoule(&format!(
         "trust init -o demo.ampr --environment production {NAMES} --root-key root1 --root-key root2 \
-         --root-threshold 2 --release-key release.pub --image-key image.pub"
+         --root-threshold 2 --release-key release.pub --image-key image.pub --i-know-these-production-keys-are-files"
     ));
     assert!(made.ok().contains("production"), "{}", made.ok());
     let shown = desk.ampoule("trust show demo.ampr --json").json();
@@ -74,8 +74,9 @@ fn unencrypted_keys_stay_out_of_production_unless_typed_out() {
     let plain = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAOcrn9g\n\
                  -----END PRIVATE KEY-----\n";
     std::fs::write(desk.path("plain"), plain).unwrap();
-    let command =
-        format!("trust init -o demo.ampr --environment production {NAMES} --root-key root1 --release-key plain");
+    let command = format!(
+        "trust init -o demo.ampr --environment production {NAMES} --root-key root1.pub --propose --release-key plain"
+    );
     assert!(desk.ampoule(&command).fails(2125).contains("release key"));
     assert!(!desk.path("demo.ampr").exists());
     desk.ampoule(&format!("{command} --i-know-these-production-keys-are-files"))

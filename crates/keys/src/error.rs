@@ -103,6 +103,19 @@ codes! {
     BoardMalformed = 2123, "BOARD_MALFORMED", "Correct the board file at the place named; docs/board-file.md describes every field.";
     RootSigners = 2124, "ROOT_SIGNERS", "Give as many private root keys as the threshold demands, and thresholds that the keys can reach.";
     ProductionKey = 2125, "PRODUCTION_KEY", "Make production keys with `ampoule key new`, which encrypts them, or keep them in hardware; see the overriding option in --help.";
+    RootUnreachable = 2130, "ROOT_UNREACHABLE", "Leave every role at least as many keys, neither removed nor revoked, as its threshold demands; a threshold is at least 1.";
+    RootUnsignable = 2131, "ROOT_UNSIGNABLE", "Go in smaller steps: keep more of the previous root's root keys, or lower the threshold in a root before this one.";
+    BoardAlgorithm = 2132, "BOARD_ALGORITHM", "Use a key of an algorithm that the board file lists under [signatures]: its devices would ignore any other.";
+    RootEdit = 2133, "ROOT_EDIT", "Correct the change that is named; `ampoule trust show` lists roles and keys.";
+    RootExpired = 2134, "ROOT_EXPIRED", "Choose a later day, or leave --expires away: a root that expires in the field locks its devices out.";
+    CopiesDiffer = 2135, "COPIES_DIFFER", "Join copies of one and the same proposal; compare their digests with `ampoule trust verify`.";
+    SignerWithoutRole = 2136, "SIGNER_WITHOUT_ROLE", "Sign with a key that the root names for this; `ampoule trust show` lists them.";
+    SignerRevoked = 2137, "SIGNER_REVOKED", "Sign with another key: devices count no signature of a revoked one.";
+    NotConfirmed = 2138, "NOT_CONFIRMED", "Read the statement above and confirm it at a terminal, or approve exactly this digest with --approve DIGEST.";
+    YesInProduction = 2139, "YES_IN_PRODUCTION", "Leave --yes away and confirm at the terminal, or give --approve DIGEST: --yes is for development keys only.";
+    ApprovalDiffers = 2140, "APPROVAL_DIFFERS", "Find out why this is another file than the one that was approved, before anybody signs it.";
+    NamesMalformed = 2141, "NAMES_MALFORMED", "Correct the names file; docs/trust-root.md shows one.";
+    ChainBroken = 2142, "CHAIN_BROKEN", "Put the chain together anew with `ampoule trust chain`, from roots with no version missing.";
 
     FileMissing = 2201, "FILE_MISSING", "Check the path.";
     FileRead = 2202, "FILE_READ", "Check that you may read the file.";

@@ -2,8 +2,9 @@
 //!
 //! What is written here is always encrypted (PBES2: scrypt, AES-256-CBC, read by OpenSSL 3 and imgtool), mode 0600, and
 //! never replaces a file. Behind the encrypted block stands the public key, so that it can be had without the passphrase;
-//! unlocking compares the two, because AES-CBC alone would let a damaged file pass as another key. What is read may also be unencrypted, because keys made by other tools often are: such a key
-//! says of itself that it is good for development only ([`DevelopmentOnly::Unencrypted`]).
+//! unlocking compares the two, because AES-CBC alone would let a damaged file pass as another key. What is read may also
+//! be unencrypted, because keys made by other tools often are. Every key in a file says of itself that it is good for
+//! development only ([`DevelopmentOnly::File`], [`DevelopmentOnly::Unencrypted`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -214,7 +215,12 @@ impl Signer for FileKey {
 
     fn development_only(&self) -> Option<DevelopmentOnly> {
         let published = self.public.published_sample().map(DevelopmentOnly::PublishedSample);
-        published.or((!self.encrypted).then_some(DevelopmentOnly::Unencrypted))
+        let file = if self.encrypted {
+            DevelopmentOnly::File
+        } else {
+            DevelopmentOnly::Unencrypted
+        };
+        published.or(Some(file))
     }
 
     fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {

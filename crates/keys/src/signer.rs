@@ -180,6 +180,8 @@ pub enum DevelopmentOnly {
     PublishedSample(&'static str),
     /// Its file is not encrypted: whoever copies the file has the key.
     Unencrypted,
+    /// It is in an encrypted file: whoever copies it and learns the passphrase has the key, and nobody notices.
+    File,
 }
 
 impl fmt::Display for DevelopmentOnly {
@@ -187,6 +189,7 @@ impl fmt::Display for DevelopmentOnly {
         match self {
             Self::PublishedSample(name) => write!(f, "everybody has this key: it is MCUboot's published sample {name}"),
             Self::Unencrypted => f.write_str("the key file is not encrypted: whoever copies it can sign"),
+            Self::File => f.write_str("the key is in a file: whoever copies it and learns its passphrase can sign"),
         }
     }
 }

@@ -50,7 +50,7 @@ fn a_new_key_comes_back_with_its_passphrase_and_signs() {
         assert!(locked.needs_passphrase());
         let key = locked.unlock(Some(&Passphrase::new(PASSPHRASE))).unwrap();
         assert_eq!(*key.public_key(), public);
-        assert_eq!(key.development_only(), None);
+        assert_eq!(key.development_only(), Some(DevelopmentOnly::File));
         assert!(key.describe().contains("key.pem"));
 
         let verifier = trust::PORTABLE.find(algorithm).unwrap();
@@ -272,7 +272,7 @@ fn we_read_what_openssl_writes() {
                 .unlock(Some(&Passphrase::new("old")))
                 .unwrap();
             assert_eq!(*key.public_key(), public, "{scheme:?}");
-            assert_eq!(key.development_only(), None);
+            assert_eq!(key.development_only(), Some(DevelopmentOnly::File));
             assert_eq!(refused(PublicKey::read(&path)), Code::PassphraseNeeded);
         }
     }

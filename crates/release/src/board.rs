@@ -34,6 +34,8 @@ pub struct Board {
     pub image_max: u32,
     /// The limits of the device's engine.
     pub limits: Limits,
+    /// Names of the signature algorithms that its firmware verifies.
+    pub algorithms: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -45,7 +47,27 @@ struct File {
     flash: Flash,
     image: Image,
     limits: DeviceLimits,
+    #[serde(default)]
+    signatures: Signatures,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signatures {
+    algorithms: Vec<String>,
+}
+
+impl Default for Signatures {
+    /// What every firmware of the project verifies.
+    fn default() -> Self {
+        Signatures {
+            algorithms: vec!["p256".into(), "ed25519".into()],
+        }
+    }
+}
+
+/// Names that `[signatures] algorithms` may list.
+const ALGORITHMS: [&str; 6] = ["p256", "ed25519", "hss-lms", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"];
 
 #[derive(Deserialize)]
 struct Hardware {
@@ -117,6 +139,11 @@ impl Board {
                 file.schema
             )));
         }
+        let listed = &file.signatures.algorithms;
+        if let Some(unknown) = listed.iter().find(|name| !ALGORITHMS.contains(&name.as_str())) {
+            let known = ALGORITHMS.join(", ");
+            return Err(malformed(&format!("signature algorithm {unknown} is none of {known}")));
+        }
         let image_max = file
             .image_max()
             .ok_or_else(|| malformed("the slots cannot hold an image and its trailer"))?;
@@ -132,6 +159,7 @@ impl Board {
             erased: file.flash.erased,
             image_max,
             limits: file.limits.lower(Limits::MCU),
+            algorithms: file.signatures.algorithms,
         })
     }
 }

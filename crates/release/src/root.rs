@@ -1,14 +1,44 @@
-//! Making a trust root, version 1 (profile section 13).
+//! Trust roots over their whole life (profile sections 13 and 15).
 //!
-//! What comes out has passed the same reader and the same self-signature check as on a device; nothing else is handed
-//! out.
+//! | part | answers |
+//! |---|---|
+//! | this file | the first root of a product line, made and signed in one step |
+//! | [`content`] | what does a root say |
+//! | [`edits`] | what is to change from one root to the next |
+//! | [`difference`] | what changes, in words |
+//! | [`safety`] | would devices still be reachable |
+//! | [`proposal`] | a file that several people sign, one after the other |
+//! | [`standing`] | who signed it, who is missing, what does a device say |
+//! | [`lists`] | revocation lists and time files |
+//! | [`chain`] | all roots that a device far behind walks, and their history |
+//! | [`names`] | who holds which key |
+//!
+//! What is called finished has passed the same code as on a device; nothing else is handed out.
+
+pub mod chain;
+pub mod content;
+pub mod difference;
+pub mod edits;
+pub mod lists;
+pub mod names;
+pub mod proposal;
+pub mod safety;
+pub mod standing;
+
+pub use chain::Chain;
+pub use content::Content;
+pub use difference::difference;
+pub use names::Names;
+pub use proposal::Proposal;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use codec::cbor::{self, Writer};
 use codec::cose::{self, KeyId, SigStructure, Sign1};
-use codec::limits::{Limits, ROOT_BLOCKS_MAX};
-use codec::roots::{self, Environment, FileKind, KeyEntry, KeyMaterial, Role, RoleSet, RootDraft};
-use keys::{Code, Content, Error, Job, Object, PublicKey, Purpose, Result, Signer};
-use trust::{Sha256, TrustRoot};
+use codec::limits::Limits;
+use codec::roots::{Environment, FileKind, Role};
+use keys::{Code, Error, Job, PublicKey, Purpose, Result, Signer};
+use trust::TrustRoot;
 
 use crate::identity;
 
@@ -44,10 +74,17 @@ pub struct RoleSpec {
 /// [`Code::RootSigners`] too few private root keys, or a threshold that its keys cannot reach; the device's own
 /// reasons (105, 8xx) where the content does not fit `limits` or the profile.
 pub fn make(spec: &RootSpec, signers: &[&dyn Signer], limits: &Limits) -> Result<Vec<u8>> {
-    check_keys(spec)?;
-    check_signers(spec, signers)?;
-    let content = encode_content(spec);
-    let file = sign(&content, signers)?;
+    finish(&spec.content()?, signers, limits)
+}
+
+/// Signs a first root with as many of its own root keys as it demands. Errors: as [`make`].
+pub fn finish(content: &Content, signers: &[&dyn Signer], limits: &Limits) -> Result<Vec<u8>> {
+    check_signers(content, signers)?;
+    let proposal = Proposal::new(FileKind::Root, content.encode(), limits)?;
+    let signed = signers
+        .iter()
+        .try_fold(proposal, |proposal, signer| proposal.sign(*signer))?;
+    let file = signed.to_bytes();
     verify(&file, limits)?;
     Ok(file)
 }
@@ -108,11 +145,12 @@ fn check_keys(spec: &RootSpec) -> Result<()> {
 }
 
 /// Enough of the root's own keys sign.
-fn check_signers(spec: &RootSpec, signers: &[&dyn Signer]) -> Result<()> {
-    let Some(root) = spec.roles.iter().find(|role| role.role == Role::Root) else {
+fn check_signers(content: &Content, signers: &[&dyn Signer]) -> Result<()> {
+    let Some(root) = content.roles.get(&Role::Root) else {
         return Err(Code::RootSigners.error("the role root has no keys"));
     };
-    if let Some(stranger) = signers.iter().find(|signer| !root.keys.contains(signer.public_key())) {
+    let is_listed = |signer: &&&dyn Signer| root.keys.contains(&signer.public_key().thumbprint());
+    if let Some(stranger) = signers.iter().find(|signer| !is_listed(signer)) {
         return Err(Code::RootSigners.error(format!("{} is no key of the role root", stranger.describe())));
     }
     if signers.len() < usize::from(root.threshold) {
@@ -126,79 +164,42 @@ fn check_signers(spec: &RootSpec, signers: &[&dyn Signer]) -> Result<()> {
     Ok(())
 }
 
-fn encode_content(spec: &RootSpec) -> Vec<u8> {
-    let mut keys: Vec<(KeyId, &PublicKey)> = spec
-        .roles
-        .iter()
-        .flat_map(|role| &role.keys)
-        .map(|key| (key.thumbprint(), key))
-        .collect();
-    keys.sort_by_key(|(id, _)| *id);
-    let entries: Vec<KeyEntry> = keys
-        .iter()
-        .map(|(id, key)| KeyEntry {
-            id,
-            material: KeyMaterial::Raw(key.borrow()),
-        })
-        .collect();
-    let mut roles: Vec<(Role, u8, Vec<KeyId>)> = spec
-        .roles
-        .iter()
-        .map(|role| (role.role, role.threshold, ascending_ids(&role.keys)))
-        .collect();
-    roles.sort_by_key(|(role, ..)| *role);
-    let roles: Vec<(Role, u8, &[KeyId])> = roles
-        .iter()
-        .map(|(role, threshold, ids)| (*role, *threshold, ids.as_slice()))
-        .collect();
-    let defined = |role: Role| roles.iter().any(|(listed, ..)| *listed == role);
-    let delivery: Vec<Role> = [Role::Release, Role::ReleaseSecond]
-        .into_iter()
-        .filter(|role| defined(*role))
-        .collect();
-    let draft = RootDraft {
-        version: 1,
-        id: &identity::root_id(&identity::vendor_id(&spec.vendor_domain), &spec.product_line),
-        environment: spec.environment,
-        keys: &entries,
-        roles: &roles,
-        delivery_roles: RoleSet::of(&delivery),
-        image_roles: defined(Role::ImageSecond).then(|| RoleSet::of(&[Role::Image, Role::ImageSecond])),
-        revoked: &[],
-        min_sequences: &[],
-        expires: spec.expires,
-        anchors: &[],
-    };
-    to_vec(|writer| draft.encode(writer))
-}
-
-fn ascending_ids(keys: &[PublicKey]) -> Vec<KeyId> {
-    let mut ids: Vec<KeyId> = keys.iter().map(PublicKey::thumbprint).collect();
-    ids.sort();
-    ids
-}
-
-fn sign(content: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>> {
-    let purpose = Purpose {
-        object: Object::Root,
-        subject: "version 1".into(),
-        digest: Sha256::of(content),
-    };
-    let mut blocks = Vec::new();
-    for signer in signers.iter().take(ROOT_BLOCKS_MAX) {
-        blocks.push(Block::sign(*signer, FileKind::Root.external_aad(), content, &purpose)?);
+impl RootSpec {
+    /// What the root will say.
+    ///
+    /// Errors: [`Code::KeySample`], [`Code::SameKeyTwice`]; [`Code::RootSigners`] a threshold that keys cannot reach.
+    pub fn content(&self) -> Result<Content> {
+        check_keys(self)?;
+        let defined = |role: Role| self.roles.iter().any(|listed| listed.role == role);
+        let demanded = |roles: &[Role]| roles.iter().copied().filter(|role| defined(*role)).collect();
+        let mut content = Content {
+            version: 1,
+            id: identity::root_id(&identity::vendor_id(&self.vendor_domain), &self.product_line),
+            environment: self.environment,
+            keys: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            delivery_roles: demanded(&[Role::Release, Role::ReleaseSecond]),
+            image_roles: demanded(&[Role::Image, Role::ImageSecond]),
+            revoked: BTreeSet::new(),
+            min_sequences: BTreeMap::new(),
+            expires: self.expires,
+            anchors: BTreeMap::new(),
+        };
+        content.image_roles.insert(Role::Image);
+        for role in &self.roles {
+            for key in &role.keys {
+                edits::add_key(&mut content, role.role, key)?;
+            }
+            if let Some(def) = content.roles.get_mut(&role.role) {
+                def.threshold = role.threshold;
+            }
+        }
+        Ok(content)
     }
-    blocks.sort_by_key(|block| block.kid);
-    if let Some(pair) = blocks.windows(2).find(|pair| pair[0].kid == pair[1].kid) {
-        return Err(Code::SameKeyTwice.error(format!("key {} signs twice", short(&pair[0].kid))));
-    }
-    let blocks: Vec<Sign1> = blocks.iter().map(Block::borrow).collect();
-    Ok(to_vec(|writer| {
-        roots::write_file(writer, FileKind::Root, content, &blocks)
-    }))
 }
 
 /// One signature block, owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Block {
     pub(crate) kid: KeyId,
     algorithm: i64,
@@ -207,13 +208,23 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// A decoded block of a file without certificates.
+    pub(crate) fn of(block: &Sign1) -> Block {
+        Block {
+            kid: *block.kid,
+            algorithm: block.algorithm,
+            protected: block.protected.to_vec(),
+            signature: block.signature.to_vec(),
+        }
+    }
+
     /// Lets `signer` sign `payload` under `external_aad`.
     pub(crate) fn sign(signer: &dyn Signer, external_aad: &[u8], payload: &[u8], purpose: &Purpose) -> Result<Block> {
         let (kid, algorithm) = (signer.public_key().thumbprint(), signer.algorithm().cose());
         let protected = to_vec(|writer| cose::write_protected(writer, algorithm, &kid, None));
         let structure = SigStructure::new(&protected, external_aad, payload);
         let job = Job {
-            content: Content::Message(&structure.parts()),
+            content: keys::Content::Message(&structure.parts()),
             purpose,
         };
         let signature = signer.sign(&job)?.as_cose().to_vec();

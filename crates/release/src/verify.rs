@@ -126,7 +126,7 @@ impl RoleState {
         self.signed.len() >= usize::from(self.threshold)
     }
 
-    fn missing(&self) -> String {
+    pub(crate) fn missing(&self) -> String {
         let left = usize::from(self.threshold).saturating_sub(self.signed.len());
         let keys: Vec<String> = self.unsigned.iter().map(short).collect();
         format!(

@@ -53,6 +53,22 @@ impl Desk {
         }
     }
 
+    /// Runs `ampoule` where no file can get longer than 1 KiB, as on a disk that is nearly full, with a journal of its own.
+    pub(crate) fn ampoule_on_full_disk(&self, arguments: &str) -> Ran {
+        let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" \"$@\"";
+        let output = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_ampoule")])
+            .args(arguments.split_whitespace())
+            .current_dir(self.directory.path())
+            .env("AMPOULE_JOURNAL", self.path("fresh.jsonl"))
+            .output()
+            .unwrap();
+        Ran {
+            output,
+            arguments: arguments.into(),
+        }
+    }
+
     /// The directory itself.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()

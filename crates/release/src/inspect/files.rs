@@ -160,7 +160,7 @@ fn minima(minima: &MinSequences) -> Option<Vec<Tree>> {
 }
 
 /// Seconds since 1970 and the date they mean (civil calendar from days, proleptic Gregorian).
-pub(crate) fn moment(seconds: u64) -> String {
+pub fn moment(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -16,6 +16,8 @@ use crate::hex;
 use crate::tree::Tree;
 use crate::verify::check_content;
 
+pub use files::moment;
+
 /// What [`explain`] knows, for help texts.
 pub const KINDS: &str = "envelopes (ours and any other SUIT file), MCUboot images (binary or Intel HEX), trust roots, \
                          revocation lists, time files, root chains, board files, recipes, keys";

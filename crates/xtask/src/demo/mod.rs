@@ -23,6 +23,8 @@ pub(crate) enum Pace {
 const BOARD_FILE: &str = "boards/mps2-an386.toml";
 /// Options of every command that opens private keys.
 const PASSPHRASE: &str = "--passphrase-file passphrase.txt";
+/// Typed wherever a production root meets these keys: they are files, because this is a demonstration.
+const DEMO_KEYS_ARE_FILES: &str = "--i-know-these-production-keys-are-files";
 /// Options that sign a release as the root demands.
 const SIGNED: &str = "--key alice.pem --key bob.pem --image-key image.pem --root root.cbor";
 
@@ -69,7 +71,7 @@ fn keys_and_root(story: &mut Story) -> Result<()> {
     story.say("The trust root names them. It is the only thing that a device is told to believe.")?;
     story.ampoule(&format!(
         "trust init --output root.cbor --environment production --board board.toml --root-key root.pem --image-key \
-         image.pem --release-key alice.pem --release-key bob.pem --release-threshold 2 {PASSPHRASE}"
+         image.pem --release-key alice.pem --release-key bob.pem --release-threshold 2 {PASSPHRASE} {DEMO_KEYS_ARE_FILES}"
     ))?;
     Ok(())
 }
