@@ -158,7 +158,7 @@ impl<'d, F: Flash> Device<'d, F> {
         self.self_tested = true;
     }
 
-    /// Confirms the running image. Refused before the self-test passed (1001); does nothing when no trial runs.
+    /// Confirms the running image. Refused before the self-test passed (1001); does nothing when it is confirmed.
     ///
     /// The flag is written first and is the truth; the release is committed after it, and repaired from it at the next
     /// start. The stored counter is the bootloader's business.
@@ -166,7 +166,8 @@ impl<'d, F: Flash> Device<'d, F> {
         if !self.self_tested {
             return Err(Reason::NotSelfTested.refused());
         }
-        if self.trailers()?.is_trial() && self.is_unconfirmed()? {
+        // A trial; or an image that a programmer wrote with a padded trailer, which nobody has confirmed yet.
+        if !self.is_confirmed()? {
             swap::write_confirm(&mut self.flash, &self.slots)?;
         }
         self.settle()
@@ -266,10 +267,6 @@ impl<'d, F: Flash> Device<'d, F> {
 
     pub(crate) fn trailers(&mut self) -> Result<Trailers, Reason> {
         Trailers::read(&mut self.flash, &self.slots)
-    }
-
-    fn is_unconfirmed(&mut self) -> Result<bool, Reason> {
-        Ok(!self.trailers()?.is_confirmed())
     }
 
     /// Repairs the journal from what the trailers and the boot log say.

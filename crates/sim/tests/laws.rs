@@ -421,6 +421,14 @@ fn padded_images_run_and_take_updates() {
             let mut sim = Sim::new(nor, ledger);
             desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
             desk.body.boot_steady(&mut sim, "old").unwrap();
+            // Magic alone confirms nothing: the application does, as MCUboot's do, and then the counter counts.
+            assert_eq!(desk.body.counter(&mut sim.nor), Some(if confirmed { 2 } else { 0 }));
+            desk.body.confirm(&mut sim, "old").unwrap();
+            let settled = desk.body.app(&mut sim, |device| Ok(device.is_confirmed()?));
+            assert_eq!(settled, Ok(true), "{shape}");
+            desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();
+            assert_eq!(desk.body.counter(&mut sim.nor), Some(2), "{shape}");
+            desk.body.boot_steady(&mut sim, "old").unwrap();
             desk.force(&mut sim, &desk.new.bytes, SwapType::Test);
             desk.body.boot_to(&mut sim, Reset::Power, "new", true).unwrap();
             desk.body.boot_to(&mut sim, Reset::Power, "old", false).unwrap();

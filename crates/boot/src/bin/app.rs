@@ -174,9 +174,9 @@ fn self_test(console: &mut Console, device: &mut Device<'_, Flash>) {
     }
 }
 
-/// A trial has its deadline, and the watchdog that the bootloader armed keeps it: it is fed once the image is confirmed.
+/// A trial has its deadline, and the watchdog that the bootloader armed keeps it: it is fed once there is none.
 fn feed(device: &mut Device<'_, Flash>) {
-    if device.is_confirmed().unwrap_or(false) {
+    if !device.is_trial().unwrap_or(true) {
         watchdog::arm(board::WATCHDOG_S);
     }
 }
