@@ -554,6 +554,8 @@ pub struct Release {
     pub manifest: Vec<(i64, Value)>,
     /// Further target parameters, or replacements.
     pub parameters: Vec<(i64, Value)>,
+    /// Further conditions of the target, ascending.
+    pub conditions: Vec<i64>,
     /// Who signs it.
     pub signers: Vec<Key>,
 }
@@ -574,6 +576,7 @@ impl Release {
             args: Vec::new(),
             manifest: Vec::new(),
             parameters: Vec::new(),
+            conditions: Vec::new(),
             signers: signers.to_vec(),
         }
     }
@@ -614,16 +617,11 @@ impl Release {
     /// The manifest map.
     pub fn manifest_map(&self) -> Value {
         let component = Value::Array(self.component.iter().map(|part| part[..].into()).collect());
-        let shared = Value::Array(vec![
-            12.into(),
-            0.into(),
-            20.into(),
-            self.target_parameters(),
-            1.into(),
-            15.into(),
-            2.into(),
-            15.into(),
-        ]);
+        let mut shared = vec![12.into(), 0.into(), 20.into(), self.target_parameters()];
+        for condition in [1, 2].iter().chain(&self.conditions) {
+            shared.extend([(*condition).into(), 15.into()]);
+        }
+        let shared = Value::Array(shared);
         let common = Value::keyed([(2, Value::Array(vec![component])), (4, Value::embed(&shared))]);
         let validate = Value::Array(vec![12.into(), 0.into(), 3.into(), 15.into()]);
         let fetch = Value::keyed([

@@ -216,7 +216,24 @@ fn well_signed_heads_that_are_not_for_this_device() {
     let array = |items: &[i64]| Value::Array(items.iter().map(|&item| item.into()).collect());
     let rule = |items: Value| Value::embed(&items);
     let version_rule = Value::Array(vec![1.into(), array(&[9])]);
+    let conditioned = |key: i64, value: Value| {
+        with(&move |r| {
+            r.parameters.push((key, value.clone()));
+            r.conditions.push(key);
+        })
+    };
+    // The image that runs is version 1.0.2: comparison 1 demands more, 3 exactly this.
+    let installed = |comparison: i64| {
+        let rule = Value::Array(vec![comparison.into(), array(&[1, 0, 2])]);
+        conditioned(28, Value::embed(&rule))
+    };
     let cases = [
+        (
+            conditioned(24, (&b"this one device."[..]).into()),
+            603,
+            "another single device",
+        ),
+        (installed(1), 604, "a version that is not installed"),
         (with(&|r| r.device = other), 601, "vendor"),
         (with(&|r| r.device = class), 602, "class"),
         (with(&|r| r.component = vec![b"other".to_vec()]), 605, "component"),
@@ -276,6 +293,7 @@ fn well_signed_heads_that_are_not_for_this_device() {
     for (file, number, why) in cases {
         desk.refused(&file, number, BeforeAnyWrite, why);
     }
+    desk.accepted(&mut desk.start.clone(), &installed(3), "new");
     let longest_name = with(&|r| r.payload_name = format!("#{}", "x".repeat(31)));
     desk.accepted(&mut desk.start.clone(), &longest_name, "new");
 }
