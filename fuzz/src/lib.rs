@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cbor;
+pub mod ceremony_files;
 pub mod envelope_head;
 pub mod manifest;
 pub mod mcuboot;
@@ -22,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("cbor", cbor::run),
+    ("ceremony_files", ceremony_files::run),
     ("envelope_head", envelope_head::run),
     ("manifest", manifest::run),
     ("mcuboot", mcuboot::run),

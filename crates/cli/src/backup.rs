@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::release::ceremony::record::canonical;
 use ::release::hex::text as hex;
 use ::release::input;
 use clap::{Args, Subcommand};
 use keys::backup::{self, Backup, LINE_GROUPS, Share};
+use keys::file::FileKey;
+use keys::journal::Journaled;
 use keys::{Code, KeyUri, Passphrase, PublicKey, Result, Signer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::files;
+use crate::journal::JournalArgs;
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
 
@@ -282,6 +286,8 @@ pub(crate) struct Drill {
     /// The record to write (JSON); never replaces a file
     #[arg(long, value_name = "FILE")]
     record: PathBuf,
+    #[command(flatten)]
+    journal: JournalArgs,
 }
 
 impl Drill {
@@ -291,7 +297,8 @@ impl Drill {
         }
         let backup = read(&self.backup)?;
         let shares = self.shares.read(&backup)?;
-        let record = record_of(&backup, &shares)?;
+        let context = self.journal.context(out)?;
+        let record = record_of(&backup, &shares, |key| Ok(Box::new(Journaled::new(key, context))))?;
         let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
         files::write_new(&self.record, &bytes)?;
         let text = format!(
@@ -305,7 +312,11 @@ impl Drill {
     }
 }
 
-fn record_of(backup: &Backup, shares: &[Share]) -> Result<Value> {
+fn record_of(
+    backup: &Backup,
+    shares: &[Share],
+    journaled: impl FnOnce(FileKey) -> Result<Box<dyn Signer>>,
+) -> Result<Value> {
     let mut nonce = [0; 32];
     let no_entropy = |error| Code::NoEntropy.error(format!("no random bytes: {error}"));
     getrandom::fill(&mut nonce).map_err(no_entropy)?;
@@ -324,8 +335,7 @@ fn record_of(backup: &Backup, shares: &[Share]) -> Result<Value> {
         "time": seconds,
         "tool": concat!("ampoule ", env!("CARGO_PKG_VERSION")),
     });
-    // serde_json keeps the members of a map sorted, so this text is the same whenever it is made of the same members.
-    let signature = backup.drill(shares, statement.to_string().as_bytes())?;
+    let signature = backup.drill(shares, canonical(&statement).as_bytes(), journaled)?;
     Ok(json!({"statement": statement, "signature": hex(signature.as_cose())}))
 }
 
@@ -351,7 +361,7 @@ fn show_record(path: &Path, record: &Value, out: Out) -> Result<()> {
     }
     let key = PublicKey::from_pem(statement["public_key_pem"].as_str().unwrap_or_default())?;
     let signature = ::release::hex::bytes(record["signature"].as_str().unwrap_or_default());
-    backup::verify_drill(&key, statement.to_string().as_bytes(), &signature.unwrap_or_default())?;
+    backup::verify_drill(&key, canonical(statement).as_bytes(), &signature.unwrap_or_default())?;
     let text = format!(
         "The record is genuine: key {} was restored from backup {} with shares {}.",
         hex(&key.thumbprint()),

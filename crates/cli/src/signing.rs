@@ -48,6 +48,11 @@ impl PassphraseArgs {
         }
     }
 
+    /// A key that is in memory only, tied to the signing journal.
+    pub(crate) fn journaled(&self, key: FileKey, out: Out) -> Result<Box<dyn Signer>> {
+        Ok(Box::new(Journaled::new(key, self.journal.context(out)?)))
+    }
+
     /// The passphrase of a file or environment variable, if one was named.
     pub(crate) fn given(&self) -> Result<Option<Passphrase>> {
         if let Some(file) = &self.passphrase_file {

@@ -43,7 +43,10 @@ fn a_drill_writes_a_record_that_everybody_can_verify_and_no_key() {
     let before = std::fs::read_dir(desk.directory()).unwrap().count();
     desk.ampoule(&format!("backup drill safe/backup.ampb {TWO} --record drill.json"))
         .ok();
-    assert_eq!(std::fs::read_dir(desk.directory()).unwrap().count(), before + 1);
+    // The record, and the entry of its signature in the journal.
+    assert_eq!(std::fs::read_dir(desk.directory()).unwrap().count(), before + 2);
+    let entry = desk.ampoule("journal show journal.jsonl").ok();
+    assert!(entry.contains("restore drill of backup"), "{entry}");
     assert!(
         desk.ampoule("backup show drill.json")
             .ok()

@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("../../../docs/ceremony/rehearsal.toml");
 const ANSWERS: &str = include_str!("../../../docs/ceremony/rehearsal-answers.toml");
 const RUN: &str = "ceremony run script.toml --answers answers.toml --passphrase-file pass";
 const RECORD: &str = "script.record.jsonl";
-const KEYS: [&str; 4] = ["generate-1", "generate-2", "generate-3", "generate-4"];
+const DESTROYED: &str = "keys/root-1.pem";
 
 fn desk_with(script: &str, answers: &str) -> Desk {
     let desk = Desk::new();
@@ -46,30 +46,36 @@ fn results(desk: &Desk) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The whole ceremony happened once: every step is done once, the keys in the record are those on the disk and in the
-/// root, and the record verifies.
+/// The whole ceremony happened once: every step is done once, the keys in the record are those on the disk and nothing
+/// else is there, and the record verifies.
 fn assert_whole(desk: &Desk) {
+    let script: toml::Table = fs::read_to_string(desk.path("script.toml")).unwrap().parse().unwrap();
     let results = results(desk);
     let steps: BTreeSet<&str> = results.iter().map(|(step, _)| step.as_str()).collect();
-    assert_eq!((results.len(), steps.len()), (16, 16));
-    let key_id = |step: &str| {
-        results.iter().find(|(name, _)| name == step).unwrap().1["key_id"]
-            .as_str()
-            .unwrap()
-    };
-    let made: BTreeSet<&str> = KEYS.into_iter().map(key_id).collect();
-    assert_eq!(made.len(), 4);
-    for (step, file) in KEYS.into_iter().zip(["root-1", "root-2", "release", "image"]).skip(1) {
-        let shown = desk.ampoule(&format!("key show keys/{file}.pem --json")).json();
-        assert_eq!(shown["key_id"], key_id(step), "{file}");
+    assert_eq!(results.len(), steps.len());
+    assert_eq!(results.len(), script["step"].as_array().unwrap().len());
+    let made = results.iter().filter(|(step, _)| step.starts_with("generate"));
+    let made: Vec<(&str, &str)> = made
+        .map(|(_, result)| (result["key"].as_str().unwrap(), result["key_id"].as_str().unwrap()))
+        .collect();
+    for (file, key_id) in made.iter().filter(|(file, _)| *file != DESTROYED) {
+        assert_eq!(
+            desk.ampoule(&format!("key show {file} --json")).json()["key_id"],
+            *key_id,
+            "{file}"
+        );
     }
-    assert!(!desk.path("keys/root-1.pem").exists(), "it was destroyed");
-    assert_eq!(fs::read_dir(desk.path("keys")).unwrap().count(), 3, "no further key");
+    assert!(!desk.path(DESTROYED).exists());
+    assert_eq!(
+        fs::read_dir(desk.path("keys")).unwrap().count(),
+        made.len() - 1,
+        "no further key"
+    );
     assert_eq!(fs::read_dir(desk.path("safe")).unwrap().count(), 4);
     let verified = desk.ampoule(&format!("ceremony verify {RECORD} --json")).json();
     assert_eq!(verified["finished"], true);
     assert_eq!(verified["signed_by"].as_array().unwrap().len(), 4);
-    assert_eq!(verified["files_unchanged"].as_array().unwrap().len(), 3);
+    assert_eq!(verified["files_absent"].as_array().unwrap().len(), 0);
 }
 
 #[test]
@@ -86,6 +92,14 @@ fn the_rehearsal_of_the_documentation() {
     .ok();
     let again = desk.ampoule("key show again --json").json();
     assert_eq!(again["key_id"], results(&desk)[3].1["key_id"]);
+    // The root, four transcripts and a drill.
+    assert_eq!(
+        fs::read_to_string(desk.path("journal.jsonl"))
+            .unwrap()
+            .matches("\"record\"")
+            .count(),
+        5
+    );
     // A further call changes nothing.
     let before = fs::read(desk.path(RECORD)).unwrap();
     assert!(desk.ampoule(RUN).ok().contains("finished"));
@@ -224,10 +238,37 @@ fn run_until(desk: &Desk, limit: usize) -> bool {
         .args([&format!("--fsize={limit}"), "--core=0", env!("CARGO_BIN_EXE_ampoule")])
         .args(RUN.split_whitespace())
         .current_dir(desk.directory())
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("AMPOULE_JOURNAL", desk.path("journal.jsonl"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
     ran.expect("prlimit (util-linux)").success()
+}
+
+/// The rehearsal with each kind of step once or twice: two keys, one of which signs the root alone.
+fn short() -> Desk {
+    let mut script: toml::Table = SCRIPT.parse().unwrap();
+    let steps = script["step"].as_array_mut().unwrap();
+    let text = |step: &toml::Value, name: &str| {
+        step.get(name)
+            .and_then(toml::Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let left_out = ["keys/root-2.pem", "keys/image.pem"];
+    steps.retain(|step| !left_out.contains(&text(step, "key").as_str()) || text(step, "kind") == "backup");
+    let root = steps.iter_mut().find(|step| text(step, "kind") == "root").unwrap();
+    root["sign"].as_array_mut().unwrap().truncate(1);
+    root["roles"].as_table_mut().unwrap().remove("image");
+    let own = &mut root["roles"]["root"];
+    own["keys"].as_array_mut().unwrap().truncate(1);
+    own["threshold"] = 1.into();
+    desk_with(
+        &toml::to_string(&script).unwrap(),
+        &ANSWERS.replace("[generate-2]\ndora", "[generate-2]\ncarlos"),
+    )
 }
 
 /// Killed at the end of every entry, and in the middle of every seventh: resumed, it is one whole ceremony, and no key
@@ -235,7 +276,9 @@ fn run_until(desk: &Desk, limit: usize) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn killed_after_every_entry_and_resumed() {
-    let reference = finished();
+    let reference = short();
+    while !reference.ampoule(RUN).ok().contains("finished") {}
+    assert_whole(&reference);
     let lines: Vec<usize> = fs::read_to_string(reference.path(RECORD))
         .unwrap()
         .lines()
@@ -250,19 +293,19 @@ fn killed_after_every_entry_and_resumed() {
         .collect();
     let torn = ends.iter().zip(&lines).step_by(7).map(|(end, line)| end - line / 2);
     let cuts: Vec<usize> = ends.iter().copied().chain(torn).collect();
-    assert!(cuts.len() > 55);
+    assert!(cuts.len() > 40, "{}", cuts.len());
     let (odd, even): (Vec<usize>, Vec<usize>) = cuts.iter().partition(|cut| *cut % 2 == 1);
     let torn_seen: usize = std::thread::scope(|scope| {
         let halves =
             [odd, even].map(|half| scope.spawn(move || half.into_iter().filter(|cut| cut_and_resume(*cut)).count()));
         halves.into_iter().map(|half| half.join().unwrap()).sum()
     });
-    assert!(torn_seen > 4, "{torn_seen}");
+    assert!(torn_seen > 3, "{torn_seen}");
 }
 
 /// Whether the cut was in the middle of an entry.
 fn cut_and_resume(cut: usize) -> bool {
-    let desk = desk();
+    let desk = short();
     let mut sittings = 0;
     while run_until(&desk, cut) && sittings < 2 {
         sittings += 1;

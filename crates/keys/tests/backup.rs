@@ -90,11 +90,15 @@ fn a_restored_key_is_saved_under_a_new_passphrase() {
     assert!(again.development_only().is_none());
 }
 
+fn bare(key: FileKey) -> ampoule_keys::Result<Box<dyn Signer>> {
+    Ok(Box::new(key))
+}
+
 #[test]
 fn a_drill_signs_what_it_is_given_and_nothing_else() {
     let key = key();
     let (backup, shares) = backup::make(&key, 3, 2).unwrap();
-    let signature = backup.drill(&shares[..2], b"statement with a nonce").unwrap();
+    let signature = backup.drill(&shares[..2], b"statement with a nonce", bare).unwrap();
     verify_drill(key.public_key(), b"statement with a nonce", signature.as_cose()).unwrap();
     for (statement, public) in [
         (&b"another statement"[..], key.public_key().clone()),
@@ -106,7 +110,12 @@ fn a_drill_signs_what_it_is_given_and_nothing_else() {
         let refused = verify_drill(&public, statement, signature.as_cose());
         assert!(refused.unwrap_err().is(Code::DrillFailed));
     }
-    assert!(backup.drill(&shares[..1], b"").unwrap_err().is(Code::SharesTooFew));
+    assert!(
+        backup
+            .drill(&shares[..1], b"", bare)
+            .unwrap_err()
+            .is(Code::SharesTooFew)
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::release::ceremony::room::{Machine, Room};
 use ::release::input;
 use keys::backup::{Backup, Share};
+use keys::file::FileKey;
 use keys::{Code, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde::Deserialize;
 use serde_json::Value;
@@ -102,6 +103,10 @@ impl Room for Table<'_> {
 
     fn signer(&mut self, uri: &KeyUri) -> Result<Box<dyn Signer>> {
         signing::open(uri, self.passphrase, self.out)
+    }
+
+    fn journaled(&mut self, key: FileKey) -> Result<Box<dyn Signer>> {
+        self.passphrase.journaled(key, self.out)
     }
 
     fn new_passphrase(&mut self, uri: &KeyUri) -> Result<Passphrase> {

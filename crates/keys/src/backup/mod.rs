@@ -235,11 +235,17 @@ impl Backup {
     }
 
     /// Proves that the backup works: restores the key into memory, lets it sign `statement` (which carries a nonce of
-    /// the caller), verifies that under the stated public key, and forgets the key.
+    /// the caller), verifies that under the stated public key, and forgets the key. `journaled` ties the key to the
+    /// signing journal.
     ///
-    /// Errors: those of [`Backup::open`]; [`Code::DrillFailed`].
-    pub fn drill(&self, shares: &[Share], statement: &[u8]) -> Result<Signature> {
-        let key = self.open(shares)?;
+    /// Errors: those of [`Backup::open`]; [`Code::DrillFailed`]; those of the journal.
+    pub fn drill(
+        &self,
+        shares: &[Share],
+        statement: &[u8],
+        journaled: impl FnOnce(FileKey) -> Result<Box<dyn Signer>>,
+    ) -> Result<Signature> {
+        let key = journaled(self.open(shares)?)?;
         let purpose = Purpose {
             object: Object::Record,
             subject: format!("restore drill of backup {}", self.id),
@@ -311,11 +317,13 @@ fn try_out(backup: &Backup, dealt: &[Share]) -> Result<()> {
     let read = read.collect::<Result<Vec<Share>>>()?;
     let written = Backup::parse(&backup.to_pem())?;
     let size = usize::from(backup.threshold);
+    // A signature over nothing that anybody knows, thrown away at once: no entry in the journal.
+    let unjournaled = |key: FileKey| -> Result<Box<dyn Signer>> { Ok(Box::new(key)) };
     let statement = random::<32>()?;
     let last = read.len().saturating_sub(size);
     for from in (0..last).step_by(size).chain([last]) {
         let group = read.get(from..from + size).unwrap_or_default();
-        written.drill(group, &*statement)?;
+        written.drill(group, &*statement, unjournaled)?;
     }
     Ok(())
 }

@@ -184,8 +184,12 @@ fn result(page: &mut String, verified: &Verified, step: &str, result: &Value) ->
     };
     let is_for_machines = |name: &str| matches!(name, "root" | "public_key_pem" | "statement" | "signature" | "facts");
     write!(page, "<dl>")?;
-    for (name, value) in members.iter().filter(|(name, _)| !is_for_machines(name)) {
-        pair(page, &name.replace('_', " "), &text(verified, name, value))?;
+    // What is false did not happen: "made before an interruption: no" would only puzzle.
+    let told = members
+        .iter()
+        .filter(|(name, value)| !is_for_machines(name) && **value != Value::Bool(false));
+    for (name, value) in told {
+        pair(page, &label(name), &text(verified, name, value))?;
     }
     if let Some(Act::Drill { .. }) = act_of(&verified.script, step) {
         let used = &result["statement"]["shares_used"];
@@ -222,7 +226,12 @@ fn text(verified: &Verified, name: &str, value: &Value) -> String {
         Value::Object(members) => {
             let lines = members
                 .iter()
-                .map(|(name, value)| format!("{}: {}", escape(&name.replace('_', " ")), text(verified, name, value)));
+                .map(|(name, value)| match (&value["threshold"], &value["keys"]) {
+                    (Value::Number(threshold), keys @ Value::Array(_)) => {
+                        format!("{}, {threshold} of<br>{}", escape(name), text(verified, name, keys))
+                    }
+                    _ => format!("{}: {}", escape(&label(name)), text(verified, name, value)),
+                });
             lines.collect::<Vec<_>>().join("<br>")
         }
         plain => escape(&plain.to_string()),
@@ -280,6 +289,10 @@ fn signatures(page: &mut String, verified: &Verified) -> std::fmt::Result {
 
 fn pair(page: &mut String, name: &str, html: &str) -> std::fmt::Result {
     write!(page, "<dt>{}</dt><dd>{html}</dd>", escape(name))
+}
+
+fn label(name: &str) -> String {
+    name.replace('_', " ").replace("sha256", "SHA-256")
 }
 
 fn is_digest(text: &str) -> bool {

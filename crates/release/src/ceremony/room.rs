@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use keys::backup::{Backup, Share};
+use keys::file::FileKey;
 use keys::{KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde_json::Value;
 
@@ -36,6 +37,9 @@ pub trait Room {
 
     /// A private key, opened by whoever holds it.
     fn signer(&mut self, uri: &KeyUri) -> Result<Box<dyn Signer>>;
+
+    /// A key that is in memory, tied to the signing journal.
+    fn journaled(&mut self, key: FileKey) -> Result<Box<dyn Signer>>;
 
     /// The passphrase for a key file that is about to be made.
     fn new_passphrase(&mut self, uri: &KeyUri) -> Result<Passphrase>;

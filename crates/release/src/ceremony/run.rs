@@ -629,7 +629,9 @@ impl Sitting<'_> {
             "nonce": hex::text(&nonce),
             "shares_used": shares.iter().map(Share::number).collect::<Vec<u8>>(),
         });
-        let signature = backup.drill(&shares, canonical(&statement).as_bytes())?;
+        let signature = backup.drill(&shares, canonical(&statement).as_bytes(), |key| {
+            self.room.journaled(key)
+        })?;
         self.room.say("The backup works: it gave back its key, in memory only.");
         Ok(json!({
             "statement": statement,
@@ -707,7 +709,9 @@ impl Sitting<'_> {
                 let uri = located(&*self.room, &script::uri(key));
                 self.room.signer(&uri)?
             }
-            None => Box::new(file::generate(keys::SignatureAlgorithm::Ed25519)?),
+            None => self
+                .room
+                .journaled(file::generate(keys::SignatureAlgorithm::Ed25519)?)?,
         };
         if let Some(reason @ DevelopmentOnly::Unencrypted) = signer.development_only()
             && self.script.mode == Mode::Production
