@@ -1,6 +1,7 @@
 //! What the board file says, as constants (written by `build.rs`).
 
 use codec::limits::Limits;
+use codec::record::STORE_ALIGN_BYTES;
 use codec::smp::response::Parameters;
 use engine::boot::Board;
 use engine::layout::{Area, Layout};
@@ -38,8 +39,8 @@ pub const LIMITS: Limits = Limits {
     ..Limits::MCU
 };
 
-/// Bytes of a trust root and the revocation list that goes with it.
-pub const TRUST_BYTES: usize = ROOT_MAX + LIST_MAX;
+/// Bytes of a trust root and the revocation list that goes with it, as they stand in the trust store.
+pub const TRUST_BYTES: usize = ROOT_MAX.next_multiple_of(STORE_ALIGN_BYTES as usize) + LIST_MAX;
 
 /// Largest messages, as SMP clients ask for them.
 pub const SMP_PARAMETERS: Parameters = Parameters {

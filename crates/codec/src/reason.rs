@@ -137,8 +137,6 @@ reasons! {
     RootNoImageRole = 941, "ROOT_NO_IMAGE_ROLE", "the trust root has no image role, so nothing could boot";
     NoBootableImage = 942, "NO_BOOTABLE_IMAGE", "no slot holds an image that may start; the device waits for recovery";
     StoreCorrupt = 943, "STORE_CORRUPT", "neither copy of the trust store is readable";
-    Decommissioned = 944, "DECOMMISSIONED", "the device is out of service for ever; nothing starts and nothing is taken any more";
-    ProductionRootOnly = 945, "PRODUCTION_ROOT_ONLY", "the device left development and takes a production root only";
     NotSelfTested = 1001, "NOT_SELF_TESTED", "the application has not passed its self-test yet; wait and ask again";
     NotOnTrial = 1002, "NOT_ON_TRIAL", "no image is on trial";
     InstallRunning = 1003, "INSTALL_RUNNING", "an installation is under way; finish or abort it first";
@@ -158,9 +156,6 @@ reasons! {
     StateCorrupt = 1017, "STATE_CORRUPT", "the device's records are damaged; they were started anew";
     NotSupported = 1018, "NOT_SUPPORTED", "the device does not do this";
     RequestMalformed = 1019, "REQUEST_MALFORMED", "the request is malformed";
-    LifecycleBackward = 1020, "LIFECYCLE_BACKWARD", "the life of a device only moves forward";
-    LifecycleRefused = 1021, "LIFECYCLE_REFUSED", "a device in the field takes no lifecycle request over the wire";
-    NotDevelopment = 1022, "NOT_DEVELOPMENT", "the device holds no development root, so it cannot leave development";
 }
 
 impl Reason {

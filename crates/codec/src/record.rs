@@ -72,13 +72,9 @@ pub struct StoreHeader {
     pub counters: [u32; COUNTERS_MAX],
     /// Digest of the one image that a stricter root still lets boot.
     pub pinned: Option<[u8; 32]>,
-    /// The device left development: its root is gone, and only a production root may follow.
-    pub production_only: bool,
+    /// Grows with every change of anything but counters: copies of one edition say the same of all else.
+    pub edition: u32,
 }
-
-/// Bits of the flags in the header.
-const FLAG_PINNED: u8 = 1;
-const FLAG_PRODUCTION_ONLY: u8 = 2;
 
 impl StoreHeader {
     /// The header's signed bytes.
@@ -87,9 +83,7 @@ impl StoreHeader {
         let mut rest = Fill(&mut out);
         rest.put(&STORE_MAGIC);
         rest.put(&FORMAT.to_le_bytes());
-        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let flags = flag(self.pinned.is_some(), FLAG_PINNED) | flag(self.production_only, FLAG_PRODUCTION_ONLY);
-        rest.put(&[self.lifecycle as u8, flags]);
+        rest.put(&[self.lifecycle as u8, self.pinned.is_some() as u8]);
         rest.put(&self.generation.to_le_bytes());
         rest.put(&self.root_len.to_le_bytes());
         rest.put(&self.list_len.to_le_bytes());
@@ -98,6 +92,7 @@ impl StoreHeader {
             rest.put(&counter.to_le_bytes());
         }
         rest.put(&self.pinned.unwrap_or([0; 32]));
+        rest.put(&self.edition.to_le_bytes());
         out
     }
 
@@ -116,11 +111,16 @@ impl StoreHeader {
             counters: [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?],
             pinned: {
                 let digest = rest.take()?;
-                (flags & FLAG_PINNED != 0).then_some(digest)
+                (flags == 1).then_some(digest)
             },
-            production_only: flags & FLAG_PRODUCTION_ONLY != 0,
+            edition: rest.u32()?,
         };
         (magic == STORE_MAGIC && format == FORMAT && header.to_bytes() == *bytes).then_some(header)
+    }
+
+    /// Offset of the revocation list behind the header; `None` on overflow.
+    pub fn list_at(&self) -> Option<u32> {
+        self.root_len.checked_next_multiple_of(STORE_ALIGN_BYTES)
     }
 
     /// Offset of the revocation list from the start of the copy, and the whole length of the copy; `None` on overflow.
@@ -144,8 +144,6 @@ pub const MAIL_PARTS: u32 = 4;
 pub const MAIL_HEADER_BYTES: usize = 64;
 /// Bytes of the header that its digest covers (with the content behind it).
 pub const MAIL_HEADER_SIGNED_BYTES: usize = 32;
-/// Bytes of a lifecycle request.
-pub const LIFECYCLE_REQUEST_BYTES: usize = 1;
 
 const MAIL_MAGIC: [u8; 8] = *b"AMP-MAIL";
 
@@ -159,7 +157,7 @@ pub enum MailKind {
     Revoke = 2,
     /// A time file.
     Time = 3,
-    /// A [`LifecycleRequest`].
+    /// Reserved: a step of the device's life.
     Lifecycle = 4,
 }
 
@@ -204,37 +202,6 @@ impl MailHeader {
             len: rest.u32()?,
         };
         (header.to_bytes() == *bytes).then_some(header)
-    }
-}
-
-/// What a lifecycle request asks of the bootloader.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LifecycleRequest {
-    /// Go on to this state.
-    State(Lifecycle),
-    /// Leave development: drop root, secrets and pending work, and wait for a production root.
-    Production,
-}
-
-const LIFECYCLE_PRODUCTION: u8 = 0x10;
-
-impl LifecycleRequest {
-    /// Its number, on the wire and as the content of the mailbox part.
-    pub const fn number(self) -> u8 {
-        match self {
-            LifecycleRequest::State(state) => state as u8,
-            LifecycleRequest::Production => LIFECYCLE_PRODUCTION,
-        }
-    }
-
-    /// The request with this number. Nobody can ask to be blank.
-    pub const fn from_number(number: u8) -> Option<LifecycleRequest> {
-        match (number, Lifecycle::from_number(number)) {
-            (LIFECYCLE_PRODUCTION, _) => Some(LifecycleRequest::Production),
-            (_, Some(Lifecycle::Blank)) => None,
-            (_, Some(state)) => Some(LifecycleRequest::State(state)),
-            _ => None,
-        }
     }
 }
 
@@ -751,7 +718,7 @@ mod tests {
             time_floor: 0x6a00_0000,
             counters: [7, 0, 0, 0],
             pinned: Some([0xab; 32]),
-            production_only: false,
+            edition: 0x0908,
         };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..16], *b"AMPTRUST\x01\x00\x03\x01\x03\x00\x00\x00");
@@ -760,7 +727,8 @@ mod tests {
             [0x74, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0x6a, 0, 0, 0, 0, 7, 0, 0, 0]
         );
         assert_eq!(bytes[48..80], [0xab; 32]);
-        assert_eq!(bytes[80..], [0; 16]);
+        assert_eq!(bytes[80..84], [8, 9, 0, 0]);
+        assert_eq!(bytes[84..], [0; 12]);
         assert_eq!(StoreHeader::parse(&bytes), Some(header));
         assert_eq!(header.extents(), Some((768, 800)));
         let mut other = bytes;
@@ -769,14 +737,8 @@ mod tests {
         // A digest that is not pinned, a flag that nobody knows.
         (other[95], other[11]) = (0, 0);
         assert_eq!(StoreHeader::parse(&other), None);
-        other[11] = 5;
-        assert_eq!(StoreHeader::parse(&other), None);
         other[11] = 3;
-        let both = StoreHeader {
-            production_only: true,
-            ..header
-        };
-        assert_eq!(StoreHeader::parse(&other), Some(both));
+        assert_eq!(StoreHeader::parse(&other), None);
     }
 
     #[test]
@@ -798,17 +760,6 @@ mod tests {
         }
         assert_eq!(MailHeader::parse(&[0xff; 32]), None);
         assert_eq!(MailHeader::parse(&[0; 32]), None);
-    }
-
-    #[test]
-    fn lifecycle_requests_have_fixed_numbers() {
-        let known: Vec<u8> = (0..=u8::MAX)
-            .filter(|number| LifecycleRequest::from_number(*number).is_some())
-            .collect();
-        assert_eq!(known, [1, 2, 3, 4, 5, 0x10]);
-        for number in known {
-            assert_eq!(LifecycleRequest::from_number(number).unwrap().number(), number);
-        }
     }
 
     #[test]

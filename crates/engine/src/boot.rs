@@ -13,7 +13,7 @@ use codec::Reason;
 use codec::limits::Limits;
 use codec::mcuboot::trailer::{Magic, SwapType};
 use codec::plan::Uuid;
-use codec::record::{BootEvent, BootEventKind, Lifecycle};
+use codec::record::{BootEvent, BootEventKind};
 use trust::alg::Algorithms;
 use trust::image::{Bootable, ImageRule};
 use trust::root::TrustRoot;
@@ -169,9 +169,6 @@ impl<'b, F: Flash> Boot<'b, F> {
             Found::Blank => return Err(Reason::NoRoot),
             Found::Corrupt => return Err(Reason::StoreCorrupt),
         };
-        if store.header().lifecycle == Lifecycle::Decommissioned {
-            return Err(Reason::Decommissioned);
-        }
         let root = store.read_trust(flash, board.layout, board.limits, buffers.root)?;
         Ok(Boot {
             flash,
@@ -197,16 +194,15 @@ impl<'b, F: Flash> Boot<'b, F> {
         }
     }
 
-    /// Verifies the primary and, if it is confirmed, raises the counter to its own and forgets an image pinned before it:
-    /// before anything else is judged.
+    /// Verifies the primary and, if it is confirmed, raises the counter to its own: before anything else is judged.
     fn judge_primary(&mut self, trailers: &Trailers) -> Result<Bootable, Reason> {
         let image = self.judge(SlotId::Primary, 0)?;
         if trailers.is_confirmed() {
             // A store that cannot be written keeps its old floor; the device still starts.
-            let settled = self
+            let raised = self
                 .store
-                .settle(self.flash, self.board.layout, image.counter(), image.digest());
-            self.store = settled.unwrap_or(self.store);
+                .raise_counter(self.flash, self.board.layout, 0, image.counter());
+            self.store = raised.unwrap_or(self.store);
         }
         Ok(image)
     }

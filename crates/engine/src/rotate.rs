@@ -8,15 +8,15 @@
 //! | time file | the distribute role signed it | the time floor rises |
 //!
 //! Nothing happens but while the primary image may start, is confirmed, and no swap is asked for or under way: otherwise
-//! proposals wait. An image that runs and would no longer be accepted is pinned in the same commit. A board with a fixed
-//! root does not call this.
+//! proposals wait. An image that runs and would no longer be accepted is pinned in the same commit; once another image is
+//! confirmed, the pin goes. A board with a fixed root does not call this.
 
 use crate::boot::{Board, Buffers};
 use crate::bootlog;
 use crate::flash::Flash;
 use crate::layout::{SlotId, Slots};
 use crate::mailbox::Mail;
-use crate::slot::SlotReader;
+use crate::slot::{self, SlotReader};
 use crate::store::{Change, Found, Store};
 use crate::swap::{Request, Trailers};
 use codec::Reason;
@@ -24,17 +24,23 @@ use codec::record::{BootEvent, BootEventKind, MailKind, StoreHeader};
 use trust::image::Bootable;
 use trust::root::{Role, TrustRoot};
 
-/// Takes or refuses what waits in the mailbox. `proposal` holds the longest root or list. Costs four short reads when
-/// nothing waits. Never fails: what cannot be done now waits, and what can never be done is noted in the boot log.
+/// Takes or refuses what waits in the mailbox. `proposal` holds the longest root or list. Costs a look at the trust store
+/// and four short reads when there is nothing to do. Never fails: what cannot be done now waits, and what can never be done
+/// is noted in the boot log.
 pub fn run<F: Flash>(flash: &mut F, board: &Board<'_>, buffers: Buffers<'_>, proposal: &mut [u8]) {
+    let Buffers { root, scratch } = buffers;
+    let mut turn = |flash: &mut F, mail: Option<(MailKind, &Mail)>, proposal: &mut [u8]| {
+        let buffers = Buffers {
+            root: &mut *root,
+            scratch: &mut *scratch,
+        };
+        // What the flash refuses now is tried again at the next boot.
+        let _ = consider(flash, board, buffers, mail, proposal);
+    };
+    turn(flash, None, proposal);
     for kind in MailKind::ALL {
         if let Ok(Some(mail)) = Mail::find(flash, board.layout, kind) {
-            let buffers = Buffers {
-                root: &mut *buffers.root,
-                scratch: &mut *buffers.scratch,
-            };
-            // What the flash refuses now is tried again at the next boot.
-            let _ = consider(flash, board, buffers, kind, &mail, proposal);
+            turn(flash, Some((kind, &mail)), proposal);
         }
     }
 }
@@ -51,17 +57,21 @@ fn consider<F: Flash>(
     flash: &mut F,
     board: &Board<'_>,
     buffers: Buffers<'_>,
-    kind: MailKind,
-    mail: &Mail,
+    mail: Option<(MailKind, &Mail)>,
     proposal: &mut [u8],
 ) -> Result<(), Reason> {
-    let Some(content) = mail.read(flash, proposal)? else {
-        return Ok(());
-    };
     let Found::Store(store) = Store::open(flash, board.layout)? else {
         return Ok(());
     };
     let slots = Slots::new(board.layout, flash)?;
+    if mail.is_none() {
+        // A look at the image's name is enough while it is the pinned one that runs.
+        let mut reader = SlotReader::new(flash, &slots, SlotId::Primary, 0);
+        let running = slot::identify(&mut reader, slots.image_len_max()).map(|image| image.digest);
+        if store.header().pinned.is_none_or(|pinned| running == Ok(pinned)) {
+            return Ok(());
+        }
+    }
     let root = store.read_trust(flash, board.layout, board.limits, buffers.root)?;
     let mut turn = Turn {
         flash,
@@ -72,6 +82,12 @@ fn consider<F: Flash>(
         scratch: buffers.scratch,
     };
     let Some(running) = turn.settled_image()? else {
+        return Ok(());
+    };
+    let Some((kind, mail)) = mail else {
+        return turn.unpin(&running);
+    };
+    let Some(content) = mail.read(turn.flash, proposal)? else {
         return Ok(());
     };
     let verdict = match kind {
@@ -178,9 +194,20 @@ impl<F: Flash> Turn<'_, F> {
             };
             self.store = self
                 .store
-                .commit_twice(self.flash, self.board.layout, header, Change::default())?;
+                .change(self.flash, self.board.layout, header, Change::default())?;
         }
         Ok(Verdict::Taken(self.store.header().time_floor))
+    }
+
+    /// Another image than the pinned one is confirmed and runs: the pin has served.
+    fn unpin(&mut self, running: &Bootable) -> Result<(), Reason> {
+        let header = *self.store.header();
+        if header.pinned.is_some_and(|pinned| pinned != *running.digest()) {
+            let header = StoreHeader { pinned: None, ..header };
+            self.store
+                .change(self.flash, self.board.layout, header, Change::default())?;
+        }
+        Ok(())
     }
 
     /// Rule 7. The image that runs keeps running: it is pinned when root and list that come no longer accept it.
@@ -190,7 +217,7 @@ impl<F: Flash> Turn<'_, F> {
             pinned: (!accepted).then_some(*running.digest()),
             ..*self.store.header()
         };
-        self.store = self.store.commit_twice(self.flash, self.board.layout, header, change)?;
+        self.store = self.store.change(self.flash, self.board.layout, header, change)?;
         Ok(())
     }
 }

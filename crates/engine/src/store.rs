@@ -7,7 +7,9 @@ use crate::flash::Flash;
 use crate::layout::{Area, Layout};
 use codec::Reason;
 use codec::limits::Limits;
-use codec::record::{COUNTERS_MAX, Lifecycle, STORE_HEADER_BYTES, STORE_HEADER_SIGNED_BYTES, StoreHeader};
+use codec::record::{
+    COUNTERS_MAX, Lifecycle, STORE_ALIGN_BYTES, STORE_HEADER_BYTES, STORE_HEADER_SIGNED_BYTES, StoreHeader,
+};
 use trust::digest::Sha256;
 use trust::root::{Revocations, TrustRoot};
 
@@ -47,22 +49,17 @@ impl Store {
     /// Finds the copy that counts.
     pub fn open(flash: &mut impl Flash, layout: &Layout) -> Result<Found, Reason> {
         let copies = [read_copy(flash, layout.trust[0])?, read_copy(flash, layout.trust[1])?];
-        let twice = match &copies {
-            [Some(one), Some(other)] => say_the_same(one, other) && hold_the_same(flash, layout, one)?,
-            _ => false,
+        let (second, twice) = match &copies {
+            [Some(one), Some(two)] => (two.generation > one.generation, one.edition == two.edition),
+            [one, _] => (one.is_none(), false),
         };
-        Ok(match copies {
-            [Some(first), Some(second)] if second.generation > first.generation => Found::Store(Store {
-                header: second,
-                copy: 1,
-                twice,
-            }),
-            [Some(header), _] => Found::Store(Store { header, copy: 0, twice }),
-            [None, Some(header)] => Found::Store(Store { header, copy: 1, twice }),
+        let copy = usize::from(second);
+        match copies.into_iter().nth(copy).flatten() {
+            Some(header) => Ok(Found::Store(Store { header, copy, twice })),
             // The factory's first commit fills copy 0, its second copy 1: while copy 1 is erased, nothing was ever whole.
-            [None, None] if is_erased(flash, layout.trust[1])? => Found::Blank,
-            [None, None] => Found::Corrupt,
-        })
+            None if is_erased(flash, layout.trust[1])? => Ok(Found::Blank),
+            None => Ok(Found::Corrupt),
+        }
     }
 
     /// The facts beside root and list.
@@ -75,8 +72,8 @@ impl Store {
         self.header.counters.get(usize::from(image)).copied().unwrap_or(0)
     }
 
-    /// Reads the root into the caller's buffer, and the revocation list behind it; refused 940 when the store holds no
-    /// root (the device left development), 105 when they do not fit.
+    /// Reads root and revocation list into the caller's buffer, as they stand in flash; refused 105 when it is shorter than
+    /// both with the padding between them.
     pub fn read_trust<'b>(
         &self,
         flash: &mut impl Flash,
@@ -84,138 +81,127 @@ impl Store {
         limits: &Limits,
         buffer: &'b mut [u8],
     ) -> Result<TrustRoot<'b>, Reason> {
-        let (root_len, list_len) = (self.header.root_len as usize, self.header.list_len as usize);
-        if root_len == 0 {
-            return Err(Reason::NoRoot);
-        }
-        let (root, rest) = buffer.split_at_mut_checked(root_len).ok_or(Reason::Limit)?;
-        let list = rest.get_mut(..list_len).ok_or(Reason::Limit)?;
-        let (start, list_at) = (
-            self.area(layout).start,
-            self.header.extents().map_or(0, |(list, _)| list),
-        );
-        flash.read(start + STORE_HEADER_BYTES as u32, root)?;
-        flash.read(start + list_at, list)?;
+        let StoreHeader { root_len, list_len, .. } = self.header;
+        let list_at = root_len.next_multiple_of(STORE_ALIGN_BYTES);
+        let body = buffer.get_mut(..(list_at + list_len) as usize).ok_or(Reason::Limit)?;
+        flash.read(self.area(layout).start + STORE_HEADER_BYTES as u32, body)?;
+        let root = body.get(..root_len as usize).unwrap_or(&[]);
+        let list = body.get(list_at as usize..).unwrap_or(&[]);
         let root = TrustRoot::stored(root, limits).map_err(|refused| refused.reason)?;
-        if list_len == 0 {
+        if list.is_empty() {
             return Ok(root);
         }
         let list = Revocations::stored(list).map_err(|refused| refused.reason)?;
         Ok(root.with_list(list))
     }
 
-    /// Stores the first root of a device, in both copies; or the production root of one that left development.
+    /// Stores the first root of a device, in both copies.
     pub fn provision(flash: &mut impl Flash, layout: &Layout, root: &[u8]) -> Result<Store, Reason> {
-        if let Found::Store(store) = Store::open(flash, layout)? {
-            let header = StoreHeader {
-                production_only: false,
-                ..store.header
-            };
-            let change = Change {
-                root: Some(root),
-                ..Change::default()
-            };
-            return store.commit_twice(flash, layout, header, change);
-        }
-        let header = StoreHeader {
-            generation: 1,
-            lifecycle: Lifecycle::Factory,
-            root_len: u32::try_from(root.len()).map_err(|_| Reason::Limit)?,
-            list_len: 0,
-            time_floor: 0,
-            counters: [0; COUNTERS_MAX],
-            pinned: None,
-            production_only: false,
-        };
-        write_copy(
-            flash,
-            layout.trust[0],
-            &header,
-            [Source::Memory(root), Source::Memory(&[])],
-        )?;
         let first = Store {
-            header,
+            header: StoreHeader {
+                generation: 1,
+                lifecycle: Lifecycle::Factory,
+                root_len: u32::try_from(root.len()).map_err(|_| Reason::Limit)?,
+                list_len: 0,
+                time_floor: 0,
+                counters: [0; COUNTERS_MAX],
+                pinned: None,
+                edition: 1,
+            },
             copy: 0,
             twice: false,
         };
-        first.commit(flash, layout, header, Change::default())
+        write_copy(flash, layout.trust[0], &first.header, &|_, offset, block| {
+            copy_from(root, offset, block);
+            Ok(())
+        })?;
+        first.commit(flash, layout, first.header)
     }
 
-    /// A confirmed image runs: its counter is the floor now, and an image pinned before it is no longer.
-    pub fn settle(
-        self,
-        flash: &mut impl Flash,
-        layout: &Layout,
-        counter: u32,
-        digest: &[u8; 32],
-    ) -> Result<Store, Reason> {
+    /// Raises the counter of an image; it never falls.
+    pub fn raise_counter(self, flash: &mut impl Flash, layout: &Layout, image: u8, to: u32) -> Result<Store, Reason> {
         let mut header = self.header;
-        header.pinned = header.pinned.filter(|pinned| pinned == digest);
-        match header.counters.first_mut() {
-            Some(stored) if *stored < counter => *stored = counter,
-            _ => {}
+        match header.counters.get_mut(usize::from(image)) {
+            Some(counter) if *counter < to => *counter = to,
+            _ => return Ok(self),
         }
-        match (header == self.header, header.pinned == self.header.pinned) {
-            (true, _) => Ok(self),
-            // Both copies, so that a lost one does not bring the pin back.
-            (_, false) => self.commit_twice(flash, layout, header, Change::default()),
-            _ => self.commit(flash, layout, header, Change::default()),
-        }
+        self.commit(flash, layout, header)
     }
 
-    /// Makes both copies whole again after a cut, and equal in all but counters: what was replaced in one of them must not
-    /// come back when the other is lost.
+    /// Makes both copies whole again after a cut, and of one edition: what was replaced in one of them must not come back
+    /// when the other is lost.
     pub fn heal(self, flash: &mut impl Flash, layout: &Layout) -> Result<Store, Reason> {
         if self.twice {
             Ok(self)
         } else {
-            self.commit(flash, layout, self.header, Change::default())
+            self.commit(flash, layout, self.header)
         }
     }
 
     /// Writes a change to one copy, which decides it, and then to the other, so that nothing of what was stays.
-    pub(crate) fn commit_twice(
+    pub(crate) fn change<F: Flash>(
         self,
-        flash: &mut impl Flash,
+        flash: &mut F,
         layout: &Layout,
         header: StoreHeader,
         change: Change<'_>,
     ) -> Result<Store, Reason> {
-        let store = self.commit(flash, layout, header, change)?;
-        // The change is made: a second copy that cannot be written now is healed at the next boot.
-        Ok(store
-            .commit(flash, layout, store.header, Change::default())
-            .unwrap_or(store))
-    }
-
-    /// Writes the other copy, with the same root and list where they do not change, and makes it count.
-    fn commit(
-        self,
-        flash: &mut impl Flash,
-        layout: &Layout,
-        header: StoreHeader,
-        change: Change<'_>,
-    ) -> Result<Store, Reason> {
-        let generation = self.header.generation.checked_add(1).ok_or(Reason::StateFull)?;
-        let stored_at = |offset: u32| Source::Flash(self.area(layout).start.saturating_add(offset));
-        let list_at = self.header.extents().map_or(0, |(list, _)| list);
-        let root = change.root.map_or(stored_at(STORE_HEADER_BYTES as u32), Source::Memory);
-        let list = change.list.map_or(stored_at(list_at), Source::Memory);
         let len = |bytes: Option<&[u8]>, stored: u32| bytes.map_or(Ok(stored), |bytes| u32::try_from(bytes.len()));
         let header = StoreHeader {
-            generation,
+            generation: self.header.generation.checked_add(1).ok_or(Reason::StateFull)?,
+            edition: self.header.edition.checked_add(1).ok_or(Reason::StateFull)?,
             root_len: len(change.root, header.root_len).map_err(|_| Reason::Limit)?,
             list_len: len(change.list, header.list_len).map_err(|_| Reason::Limit)?,
             ..header
         };
+        let body = self.area(layout).start.saturating_add(STORE_HEADER_BYTES as u32);
+        let old_list_at = self.header.list_at().ok_or(Reason::Limit)?;
+        let list_at = header.list_at().ok_or(Reason::Limit)?;
+        let read = |flash: &mut F, offset: u32, block: &mut [u8]| -> Result<(), Reason> {
+            let front = (list_at.saturating_sub(offset) as usize).min(block.len());
+            let (front, back) = block.split_at_mut_checked(front).ok_or(Reason::Limit)?;
+            match change.root {
+                Some(root) => copy_from(root, offset, front),
+                None => flash.read(body.saturating_add(offset), front)?,
+            }
+            let offset = offset.saturating_add(front.len() as u32).saturating_sub(list_at);
+            match change.list {
+                Some(list) => copy_from(list, offset, back),
+                None => flash.read(body.saturating_add(old_list_at).saturating_add(offset), back)?,
+            }
+            Ok(())
+        };
         let copy = 1 - self.copy;
-        let target = if copy == 0 { layout.trust[0] } else { layout.trust[1] };
-        write_copy(flash, target, &header, [root, list])?;
-        Ok(Store {
+        let store = Store {
             header,
             copy,
+            twice: false,
+        };
+        write_copy(flash, store.area(layout), &header, &read)?;
+        store.heal_after(flash, layout)
+    }
+
+    /// The change is made: a second copy that cannot be written now is healed at the next boot.
+    fn heal_after(self, flash: &mut impl Flash, layout: &Layout) -> Result<Store, Reason> {
+        Ok(self.commit(flash, layout, self.header).unwrap_or(self))
+    }
+
+    /// Writes the other copy with the same root and list, and makes it count.
+    fn commit<F: Flash>(self, flash: &mut F, layout: &Layout, header: StoreHeader) -> Result<Store, Reason> {
+        let generation = self.header.generation.checked_add(1).ok_or(Reason::StateFull)?;
+        let store = Store {
+            header: StoreHeader { generation, ..header },
+            copy: 1 - self.copy,
             twice: true,
-        })
+        };
+        let body = self.area(layout).start + STORE_HEADER_BYTES as u32;
+        write_copy(
+            flash,
+            store.area(layout),
+            &store.header,
+            &|flash: &mut F, offset, block| Ok(flash.read(body + offset, block)?),
+        )?;
+        Ok(store)
     }
 
     fn area(&self, layout: &Layout) -> Area {
@@ -227,53 +213,14 @@ impl Store {
     }
 }
 
-/// Where root or list come from: root and list are padded to whole units, in flash with zeros already.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Memory(&'a [u8]),
-    Flash(u32),
+/// Fills a block from this offset of some bytes; zeros behind their end stay.
+fn copy_from(bytes: &[u8], offset: u32, block: &mut [u8]) {
+    let rest = bytes.get(offset as usize..).unwrap_or(&[]);
+    block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
 }
 
-impl Source<'_> {
-    /// Reads what stands at this offset of it, zeros behind its end.
-    fn read(&self, flash: &mut impl Flash, offset: u32, block: &mut [u8]) -> Result<(), Reason> {
-        match self {
-            Source::Flash(from) => flash.read(from.saturating_add(offset), block)?,
-            Source::Memory(bytes) => {
-                let rest = bytes.get(offset as usize..).unwrap_or(&[]);
-                block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether two headers differ in nothing but generation and counters.
-fn say_the_same(one: &StoreHeader, other: &StoreHeader) -> bool {
-    let without_counters = |header: &StoreHeader| StoreHeader {
-        generation: 0,
-        counters: [0; COUNTERS_MAX],
-        ..*header
-    };
-    without_counters(one) == without_counters(other)
-}
-
-/// Whether root and list are the same in both copies, which have this length in both.
-fn hold_the_same(flash: &mut impl Flash, layout: &Layout, header: &StoreHeader) -> Result<bool, Reason> {
-    let end = header.extents().map_or(0, |(_, end)| end);
-    let mut at = STORE_HEADER_BYTES as u32;
-    while at < end {
-        let (mut one, mut other) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
-        let take = (end - at).min(BLOCK_BYTES as u32) as usize;
-        flash.read(layout.trust[0].start + at, one.get_mut(..take).unwrap_or(&mut []))?;
-        flash.read(layout.trust[1].start + at, other.get_mut(..take).unwrap_or(&mut []))?;
-        if one != other {
-            return Ok(false);
-        }
-        at += take as u32;
-    }
-    Ok(true)
-}
+/// Reads what is to stand at this offset behind the header into a block of zeros.
+type Read<'r, F> = &'r dyn Fn(&mut F, u32, &mut [u8]) -> Result<(), Reason>;
 
 /// The header of a copy whose digest holds.
 fn read_copy(flash: &mut impl Flash, area: Area) -> Result<Option<StoreHeader>, Reason> {
@@ -303,13 +250,8 @@ fn read_copy(flash: &mut impl Flash, area: Area) -> Result<Option<StoreHeader>, 
 }
 
 /// Erases a copy and writes it, the header last.
-fn write_copy(
-    flash: &mut impl Flash,
-    area: Area,
-    header: &StoreHeader,
-    sources: [Source<'_>; 2],
-) -> Result<(), Reason> {
-    let (list_at, end) = header
+fn write_copy<F: Flash>(flash: &mut F, area: Area, header: &StoreHeader, read: Read<'_, F>) -> Result<(), Reason> {
+    let (_, end) = header
         .extents()
         .filter(|(_, end)| *end <= area.len)
         .ok_or(Reason::Limit)?;
@@ -317,18 +259,15 @@ fn write_copy(
     let signed = header.to_bytes();
     let mut hash = Sha256::new();
     hash.update(&signed);
-    let spans = [(STORE_HEADER_BYTES as u32, list_at), (list_at, end)];
-    for ((from, to), source) in spans.into_iter().zip(sources) {
-        let mut at = from;
-        while at < to {
-            let mut block = [0; BLOCK_BYTES];
-            let take = (to - at).min(BLOCK_BYTES as u32);
-            let block = block.get_mut(..take as usize).unwrap_or(&mut []);
-            source.read(flash, at - from, block)?;
-            hash.update(block);
-            flash.write(area.start + at, block)?;
-            at += take;
-        }
+    let mut at = STORE_HEADER_BYTES as u32;
+    while at < end {
+        let mut block = [0; BLOCK_BYTES];
+        let take = (end - at).min(BLOCK_BYTES as u32);
+        let block = block.get_mut(..take as usize).unwrap_or(&mut []);
+        read(flash, at - STORE_HEADER_BYTES as u32, block)?;
+        hash.update(block);
+        flash.write(area.start + at, block)?;
+        at += take;
     }
     let mut bytes = [0; STORE_HEADER_BYTES];
     if let Some((front, back)) = bytes.split_first_chunk_mut::<STORE_HEADER_SIGNED_BYTES>() {
