@@ -9,10 +9,12 @@ use ::release::tree::{Tree, printable};
 use ::release::{identity, image, input, inspect, root, verify};
 use clap::{Args, Subcommand};
 use codec::Reason;
+use codec::cbor::Extent;
 use codec::limits::Limits;
 use codec::mcuboot::ImageVersion;
 use codec::plan::{Format, Target};
 use codec::record::Lifecycle;
+use codec::roots::{FILE_FIRST_BYTE, FileKind, RootFile, file_len};
 use codec::smp::client::Destination;
 use codec::smp::{DeviceInfo, Request, UpdateState};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,7 +22,7 @@ use keys::{Code, Error, Result};
 
 use crate::out::Out;
 use crate::port::Port;
-use crate::release::{parse_envelope, read_envelope};
+use crate::release::parse_envelope;
 use crate::session::Session;
 
 #[derive(Subcommand)]
@@ -37,7 +39,8 @@ pub(crate) enum Command {
     },
     /// Install a release: upload, reset, trial, and wait for the device's own confirmation
     ///
-    /// Interrupted, the same command goes on where the upload stopped, also after the device was reset.
+    /// Interrupted, the same command goes on where the upload stopped, also after the device was reset. A device whose
+    /// trust root is behind is taken along first: it is restarted once per root. The file may also be a root chain alone.
     Update(Update),
     /// Give a device whose bootloader finds nothing to start an image again
     Recover(Recover),
@@ -71,8 +74,11 @@ pub(crate) struct Line {
 pub(crate) struct Update {
     #[command(flatten)]
     line: Line,
-    /// The release
+    /// The release, with or without a root chain in front of it, or a root chain alone
     release: PathBuf,
+    /// Roots, revocation list and time file that the device may not have yet; only what it lacks is sent
+    #[arg(long, value_name = "FILE")]
+    root_chain: Option<PathBuf>,
     /// Trust root of the device: the release is verified here before it is sent
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -124,6 +130,8 @@ impl Line {
 
 /// Time between two looks at a device that is restarting.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// How long a device may take to restart and to commit a root.
+const RESTART_TIME: Duration = Duration::from_secs(30);
 /// How long one look may take.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -186,11 +194,25 @@ fn reset(line: &Line, force: bool, out: Out) -> Result<()> {
 
 impl Update {
     fn run(&self, out: Out) -> Result<()> {
-        let file = self.read(out)?;
-        let expected = if self.unchecked {
-            None
-        } else {
-            image_digest(&Envelope::parse(file.clone())?)
+        let bytes = input::bytes(&self.release)?;
+        let (mut chain, file) = match self.unchecked {
+            true => (Chain::default(), bytes),
+            false => Chain::split(bytes, &self.release)?,
+        };
+        if let Some(path) = &self.root_chain {
+            let (more, rest) = Chain::split(input::bytes(path)?, path)?;
+            if !rest.is_empty() {
+                return Err(Code::ReleaseInput.error(format!("{} is no root chain: a release follows", path.display())));
+            }
+            chain = more.before(chain);
+        }
+        let file = match file.is_empty() && !chain.is_empty() {
+            true => file,
+            false => self.read(file, out)?,
+        };
+        let expected = match self.unchecked || file.is_empty() {
+            true => None,
+            false => image_digest(&Envelope::parse(file.clone())?),
         };
         let mut session = self.line.open()?;
         let before = device_info(&mut session)?;
@@ -198,7 +220,14 @@ impl Update {
             return Err(Error::refused("the device", Reason::NoBootableImage)
                 .advise("It takes an image, no release for an update: `ampoule device recover`."));
         }
-        upload(&mut session, Destination::Image, &file, out)?;
+        let before = self.send(&mut session, before, &chain, &file, out)?;
+        if file.is_empty() {
+            out.result(
+                "The device follows this chain.",
+                &describe(&before).with("result", "followed"),
+            );
+            return Ok(());
+        }
         let Some(staged) = self.stage(&mut session, expected.as_deref())? else {
             let text = "This release is installed and confirmed already; nothing was written.";
             out.result(text, &describe(&before).with("result", "already installed"));
@@ -224,12 +253,88 @@ impl Update {
         self.await_outcome(session, &staged, out)
     }
 
-    /// Reads the release and, unless told otherwise, looks at it before it is sent.
-    fn read(&self, out: Out) -> Result<Vec<u8>> {
-        if self.unchecked {
-            return input::bytes(&self.release);
+    /// Sends the chain as far as the device lacks it, and the release behind it. The device takes one root or list at a time:
+    /// what follows is answered 812, and it is restarted for its bootloader to commit.
+    fn send(
+        &self,
+        session: &mut Session,
+        mut device: DeviceInfo,
+        chain: &Chain,
+        file: &[u8],
+        out: Out,
+    ) -> Result<DeviceInfo> {
+        for _ in 0..=Limits::LINUX.root_steps_max {
+            let version = root_version(&device);
+            let missing = chain.from(version);
+            if missing.is_empty() && file.is_empty() {
+                return Ok(device);
+            }
+            let sent = upload(session, Destination::Image, &[&missing.bytes, file].concat(), out);
+            match sent {
+                Ok(()) if !file.is_empty() => return Ok(device),
+                // A chain alone: the last of it is committed at the next start.
+                Ok(()) => {}
+                Err(ref error) if error.number == Reason::RootStaged.number() && !missing.is_empty() => {}
+                Err(error) => return Err(error),
+            }
+            out.note(format!(
+                "The device restarts to take what follows trust root version {version}."
+            ));
+            let whole = sent.is_ok();
+            device = self.restart(session, version, missing.has_roots)?;
+            if whole && !chain.from(root_version(&device)).has_roots {
+                return Ok(device);
+            }
         }
-        let envelope = read_envelope(&self.release)?;
+        Err(Code::DeviceAnswer
+            .error("the device takes no end of restarts to follow its trust root")
+            .advise("`ampoule device info` says what became of the last root that it was sent."))
+    }
+
+    /// Restarts the device and waits until it holds a later root, or, when no root was sent, until it answers again.
+    fn restart(&self, session: &mut Session, version: u64, rises: bool) -> Result<DeviceInfo> {
+        let request = Request::Reset {
+            force: false,
+            boot_mode: 0,
+        };
+        session.ask("reset", &request, |_| Ok(()))?;
+        let deadline = Instant::now() + RESTART_TIME;
+        let mut seen = None;
+        while Instant::now() < deadline {
+            std::thread::sleep(POLL_INTERVAL);
+            let Some((device, _)) = look(session, &self.line) else {
+                continue;
+            };
+            if device.state == UpdateState::Recovery {
+                return Err(
+                    Error::refused("the device", device.last.unwrap_or(Reason::NoBootableImage))
+                        .advise("Its bootloader waits for an image: `ampoule device recover`."),
+                );
+            }
+            if !rises || root_version(&device) > version {
+                return Ok(device);
+            }
+            seen = Some(device);
+        }
+        Err(match seen {
+            Some(_) => Code::DeviceAnswer
+                .error(format!(
+                    "the device restarted and still holds trust root version {version}"
+                ))
+                .advise("`ampoule device info` says why its bootloader did not take the next one."),
+            None => Code::DeviceSilent.error(format!(
+                "the device did not come back within {} seconds",
+                RESTART_TIME.as_secs()
+            )),
+        })
+    }
+
+    /// Looks at the release before it is sent, unless told otherwise.
+    fn read(&self, file: Vec<u8>, out: Out) -> Result<Vec<u8>> {
+        if self.unchecked {
+            return Ok(file);
+        }
+        let envelope = parse_envelope(file, &self.release)?;
         match &self.root {
             Some(path) => {
                 let bytes = input::bytes(path)?;
@@ -395,6 +500,82 @@ impl Recover {
             None => Err(Code::DeviceSilent.error(format!("the image did not start within {} s", self.start_timeout))),
         }
     }
+}
+
+/// The files of a root chain, in the order in which they are sent.
+#[derive(Clone, Default)]
+struct Chain {
+    files: Vec<ChainFile>,
+}
+
+#[derive(Clone)]
+struct ChainFile {
+    /// Its version, when it is a root.
+    version: Option<u64>,
+    bytes: Vec<u8>,
+}
+
+/// What a device lacks of a chain.
+struct Missing {
+    bytes: Vec<u8>,
+    has_roots: bool,
+}
+
+impl Missing {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl Chain {
+    /// Takes the files of a chain from the front of a file; gives the rest, which may be a release.
+    fn split(bytes: Vec<u8>, path: &Path) -> Result<(Chain, Vec<u8>)> {
+        let mut chain = Chain::default();
+        let mut rest = bytes.as_slice();
+        let named = |refused: codec::Refused| Error::refused(&path.display().to_string(), refused);
+        while rest.first() == Some(&FILE_FIRST_BYTE) {
+            let (Some(kind), Extent::Complete(len)) = file_len(rest, &Limits::LINUX).map_err(named)? else {
+                return Err(named(Reason::CborMalformed.refused()));
+            };
+            let (file, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            let version = match kind {
+                FileKind::Root => Some(RootFile::decode(file, &Limits::LINUX).map_err(named)?.root.version),
+                FileKind::Revoke | FileKind::Time => None,
+            };
+            chain.files.push(ChainFile {
+                version,
+                bytes: file.to_vec(),
+            });
+            rest = behind;
+        }
+        Ok((chain, rest.to_vec()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// This chain in front of another one: roots first, lists and times behind them.
+    fn before(mut self, other: Chain) -> Chain {
+        self.files.extend(other.files);
+        self.files.sort_by_key(|file| file.version.unwrap_or(u64::MAX));
+        self.files.dedup_by(|one, two| one.bytes == two.bytes);
+        self
+    }
+
+    /// What a device under this root version lacks; lists and times always, because it does not say which it has.
+    fn from(&self, version: u64) -> Missing {
+        let lacks = |file: &&ChainFile| file.version.is_none_or(|of| of > version);
+        let files = self.files.iter().filter(lacks);
+        Missing {
+            bytes: files.clone().flat_map(|file| file.bytes.iter().copied()).collect(),
+            has_roots: files.clone().any(|file| file.version.is_some()),
+        }
+    }
+}
+
+fn root_version(device: &DeviceInfo) -> u64 {
+    device.root.map_or(0, |root| root.version.into())
 }
 
 /// The image to recover with: the file itself, or the image in a release.

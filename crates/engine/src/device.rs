@@ -138,9 +138,10 @@ impl<'d, F: Flash> Device<'d, F> {
         &self.slots
     }
 
-    /// What the bootloader noted last.
+    /// What the bootloader noted last of an image.
     pub fn boot_event(&mut self) -> Result<Option<BootEvent>, Reason> {
-        bootlog::last(&mut self.flash, self.config.board.layout)
+        let of_image = |event: &BootEvent| !event.kind.is_of_mail();
+        bootlog::last_that(&mut self.flash, self.config.board.layout, of_image)
     }
 
     /// Whether the running image is confirmed.
@@ -290,8 +291,7 @@ impl<'d, F: Flash> Device<'d, F> {
         }
         // The bootloader was asked and the image does not run: its log says why. Without an entry for this image the
         // request never reached the trailer.
-        let of_image = |event: &BootEvent| !event.kind.is_of_mail();
-        let event = bootlog::last_that(&mut self.flash, self.config.board.layout, of_image)?;
+        let event = self.boot_event()?;
         let Some(event) = event.filter(|event| image.starts_with(&event.digest) || event.digest == [0; 8]) else {
             return Ok(());
         };

@@ -13,18 +13,22 @@
 //! | 7 | confirmed releases: `[+ [sequence, manifest digest]]` |
 //! | 8 | release under way: `[sequence, manifest digest]` |
 //! | 9 | the last release that did not stay: `[sequence, manifest digest, 0 given up / 1 reverted, reason number]` |
-//! | 10 | the bootloader's last note: `[kind, reason number, first 8 bytes of the hash TLV, major, minor, revision, build]` |
+//! | 10 | last note of an image: `[kind, reason number, first 8 bytes of the hash TLV, major, minor, revision, build]` |
+//! | 11 | trust: `[0 production / 1 development, number of the list (0: none), time floor, 1 = the running image is pinned]` |
+//! | 12 | proposals that wait for the bootloader: `[+ 1 root / 2 list / 3 time]` |
+//! | 13 | last note of a proposal: `[7 taken / 8 refused, reason number, 1 root / 2 list / 3 time, what is stored now]` |
 
 use crate::device::Device;
 use crate::flash::Flash;
 use crate::journal::Progress;
 use codec::cbor::{self, Writer};
-use codec::record::ReleaseId;
+use codec::record::{MailKind, ReleaseId};
+use codec::roots::Environment;
 use codec::smp::UpdateState;
 use codec::{Reason, Refused};
 
 /// Bytes of the longest report.
-pub const REPORT_BYTES_MAX: usize = 320;
+pub const REPORT_BYTES_MAX: usize = 384;
 
 /// How far an update is.
 pub fn update_state<F: Flash>(device: &mut Device<'_, F>) -> Result<UpdateState, Reason> {
@@ -41,10 +45,18 @@ pub fn update_state<F: Flash>(device: &mut Device<'_, F>) -> Result<UpdateState,
 /// Writes the report of a device into the caller's buffer ([`REPORT_BYTES_MAX`] always suffice).
 pub fn report<'b, F: Flash>(device: &mut Device<'_, F>, buffer: &'b mut [u8]) -> Result<&'b [u8], Refused> {
     let now = update_state(device)?;
-    let event = device.boot_event()?;
+    let (event, mail) = (device.boot_event()?, device.mail_event()?);
+    let mut waiting = [None; MailKind::ALL.len()];
+    for (place, kind) in waiting.iter_mut().zip(MailKind::ALL) {
+        *place = device.waits(kind)?.then_some(kind);
+    }
+    let development = device.environment() == Environment::Development;
+    let (list, floor, pinned) = (device.list_number(), device.time_floor(), device.pinned().is_some());
     let (state, running) = (*device.state(), device.running().copied());
     let (counter, root) = (device.stored_counter(), device.root().version());
-    let entries = 5
+    let entries = 6
+        + usize::from(waiting.iter().any(Option::is_some))
+        + usize::from(mail.is_some())
         + usize::from(running.is_some())
         + usize::from(state.committed.iter().any(Option::is_some))
         + usize::from(state.pending.is_some())
@@ -92,6 +104,27 @@ pub fn report<'b, F: Flash>(device: &mut Device<'_, F>, buffer: &'b mut [u8]) ->
                 .uint(event.reason.into())
                 .bytes(&event.digest);
             version(writer, event.version);
+        }
+        writer
+            .uint(11)
+            .array(4)
+            .uint(development.into())
+            .uint(list.unwrap_or(0));
+        writer.uint(floor).uint(pinned.into());
+        if waiting.iter().any(Option::is_some) {
+            writer.uint(12).array(waiting.iter().flatten().count());
+            for kind in waiting.iter().flatten() {
+                writer.uint(*kind as u64);
+            }
+        }
+        if let Some(event) = mail {
+            let (part, .., number) = event.version;
+            writer
+                .uint(13)
+                .array(4)
+                .uint(event.kind as u64)
+                .uint(event.reason.into());
+            writer.uint(part.into()).uint(number.into());
         }
     });
     bytes.map_err(|_| Reason::Limit.about("REPORT_BYTES_MAX"))

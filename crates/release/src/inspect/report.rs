@@ -43,7 +43,10 @@ pub(super) fn explain(value: &Value) -> Option<Tree> {
             .with_some("confirmed releases", member(7).and_then(releases))
             .with_some("release under way", member(8).and_then(release))
             .with_some("last release that did not stay", member(9).and_then(ending))
-            .with_some("last note of the bootloader", member(10).and_then(note)),
+            .with_some("last note of the bootloader", member(10).and_then(note))
+            .with_some("trust", member(11).and_then(trust))
+            .with_some("waits for the bootloader", member(12).and_then(proposals))
+            .with_some("last proposal", member(13).and_then(proposal)),
     )
 }
 
@@ -105,6 +108,62 @@ fn note(value: &Value) -> Option<Tree> {
             .with("image", any(hash, 0))
             .with("version", version_text(version)),
     )
+}
+
+/// `[0 production / 1 development, number of the list, time floor, 1 = pinned]`.
+fn trust(value: &Value) -> Option<Tree> {
+    let [environment, list, floor, pinned, ..] = value.as_array()?.as_slice() else {
+        return None;
+    };
+    let environment = if number(environment)? == 0 {
+        "production"
+    } else {
+        "development"
+    };
+    let none_at_zero = |value: &Value, none: &str| match number(value) {
+        Some(0) => Some(none.to_owned()),
+        number => number.map(|number| number.to_string()),
+    };
+    let pinned = match number(pinned)? {
+        0 => "no",
+        _ => "yes: root or list no longer accept the running image, which keeps running until it is replaced",
+    };
+    Some(
+        Tree::fields()
+            .with("environment", environment)
+            .with("revocation list", none_at_zero(list, "none")?)
+            .with("time floor", none_at_zero(floor, "none")?)
+            .with("pinned", pinned),
+    )
+}
+
+fn part(value: &Value) -> Option<&'static str> {
+    Some(match number(value)? {
+        1 => "trust root",
+        2 => "revocation list",
+        3 => "time file",
+        4 => "lifecycle request",
+        _ => "unknown",
+    })
+}
+
+fn proposals(value: &Value) -> Option<String> {
+    let parts: Vec<&str> = value.as_array()?.iter().filter_map(part).collect();
+    Some(format!("{}; restart the device", parts.join(", ")))
+}
+
+/// `[7 taken / 8 refused, reason number, part, what the trust store holds]`.
+fn proposal(value: &Value) -> Option<Tree> {
+    let [kind, why, what, holds, ..] = value.as_array()?.as_slice() else {
+        return None;
+    };
+    let tree = Tree::fields().with("what", part(what)?);
+    Some(match number(kind)? {
+        7 => tree.with("became", "in force").with("number", number(holds)?),
+        _ => tree
+            .with("became", "refused by the bootloader")
+            .with("why", reason(number(why)?)),
+    })
 }
 
 /// A reason's number with its name and meaning; 0 is none.
