@@ -58,6 +58,26 @@ codes! {
 
     KeyHalvesDiffer = 2021, "KEY_HALVES_DIFFER", "The file is damaged, or somebody changed it: use its backup.";
 
+    Pkcs11Uri = 2030, "PKCS11_URI", "Write it as pkcs11:token=NAME;object=NAME (RFC 7512); `ampoule key list` shows what there is.";
+    PinOnCommandLine = 2031, "PIN_ON_COMMAND_LINE", "Change the PIN, since others may have seen it; then give --pin-file FILE, --pin-env NAME or pin-source=file:FILE in the URI.";
+    Pkcs11Module = 2032, "PKCS11_MODULE", "Give the vendor's PKCS#11 library with --pkcs11-module FILE or the environment variable AMPOULE_PKCS11_MODULE; docs/hardware-keys.md names it for common tokens.";
+    TokenMissing = 2033, "TOKEN_MISSING", "Plug the token in and check its name with `ampoule key list`.";
+    TokenAmbiguous = 2034, "TOKEN_AMBIGUOUS", "Add what tells them apart, such as serial=NUMBER, to the URI; `ampoule key list` shows it.";
+    TokenRemoved = 2035, "TOKEN_REMOVED", "Nothing was signed or written; plug the token in and run the same command again.";
+    PinNeeded = 2036, "PIN_NEEDED", "Give --pin-file FILE, --pin-env NAME or pin-source=file:FILE in the URI, or run this at a terminal to be asked.";
+    PinWrong = 2037, "PIN_WRONG", "Check the PIN before you try again: after a few wrong ones the token locks.";
+    PinLocked = 2038, "PIN_LOCKED", "Unlock the token with its security officer's PIN and the vendor's tool; the keys are still in it.";
+    PinSource = 2039, "PIN_SOURCE", "Check the file or environment variable that is named; the first line is the PIN.";
+    TokenKeyMissing = 2040, "TOKEN_KEY_MISSING", "Check object and id with `ampoule key list`, or make the key with `ampoule key new URI`.";
+    TokenKeyTwice = 2041, "TOKEN_KEY_TWICE", "Add the id that tells them apart to the URI (`ampoule key list` shows it), or delete one with the vendor's tool.";
+    TokenMechanism = 2042, "TOKEN_MECHANISM", "Use a key type that the token has: P-256 is in nearly all of them (--type p256).";
+    TokenKeyExists = 2043, "TOKEN_KEY_EXISTS", "Choose another object name or id: a key in a token is never replaced.";
+    TokenFailed = 2044, "TOKEN_FAILED", "The code is the token's own: look it up in PKCS#11 or the vendor's manual, then try again.";
+    TokenPublicMissing = 2045, "TOKEN_PUBLIC_MISSING", "Put the public key or a certificate beside the private key, under the same id, with the vendor's tool.";
+    TokenKeyUse = 2046, "TOKEN_KEY_USE", "Use a key made for signing that wants its PIN once per session; `ampoule key new URI` makes one.";
+    PinForOneToken = 2047, "PIN_FOR_ONE_TOKEN", "Put pin-source=file:FILE into each token's URI instead, so that no PIN is tried on the wrong token.";
+    SignatureMalformed = 2048, "SIGNATURE_MALFORMED", "Give the signature as raw bytes, DER, hex or base64.";
+    SignatureForeign = 2049, "SIGNATURE_FOREIGN", "Check that the file that was signed is the one written for this object and this key, and that the public key is the signer's.";
     JournalOpen = 2050, "JOURNAL_OPEN", "Check that the folder exists and that you may read and write the signing journal; --journal FILE or AMPOULE_JOURNAL names another.";
     JournalAppend = 2051, "JOURNAL_APPEND", "The signature was not released. Make room on the disk (or repair it), then sign again; the journal itself is unharmed.";
     JournalDamaged = 2052, "JOURNAL_DAMAGED", "Somebody or something changed the journal: keep the file as evidence, compare it with its backup, and find out who; see docs/journal.md.";

@@ -9,6 +9,7 @@
 
 pub mod backup;
 pub mod error;
+pub mod external;
 pub mod file;
 pub mod journal;
 pub mod passphrase;

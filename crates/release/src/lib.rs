@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod board;
 pub mod ceremony;
+pub mod detached;
 pub mod envelope;
 pub mod hex;
 pub mod identity;

@@ -34,7 +34,7 @@ pub use proposal::Proposal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use codec::cbor::{self, Writer};
-use codec::cose::{self, KeyId, SigStructure, Sign1};
+use codec::cose::{KeyId, SigStructure, Sign1};
 use codec::limits::Limits;
 use codec::roots::{Environment, FileKind, Role};
 use keys::{Code, Error, Job, PublicKey, Purpose, Result, Signer};
@@ -221,7 +221,7 @@ impl Block {
     /// Lets `signer` sign `payload` under `external_aad`.
     pub(crate) fn sign(signer: &dyn Signer, external_aad: &[u8], payload: &[u8], purpose: &Purpose) -> Result<Block> {
         let (kid, algorithm) = (signer.public_key().thumbprint(), signer.algorithm().cose());
-        let protected = to_vec(|writer| cose::write_protected(writer, algorithm, &kid, None));
+        let protected = crate::detached::protected(signer.public_key());
         let structure = SigStructure::new(&protected, external_aad, payload);
         let job = Job {
             content: keys::Content::Message(&structure.parts()),
