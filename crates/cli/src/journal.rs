@@ -124,6 +124,16 @@ fn user_name(uid: u32) -> Option<String> {
     accounts.lines().find_map(name)
 }
 
+/// The id of an account, where the machine's own list has it.
+pub(crate) fn uid_of(name: &str) -> Option<u32> {
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let uid = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    accounts.lines().find_map(uid)
+}
+
 /// XDG Base Directory Specification: `$XDG_STATE_HOME`, or `$HOME/.local/state`; only absolute paths count.
 fn state_folder() -> Option<PathBuf> {
     let absolute = |name| {

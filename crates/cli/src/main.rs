@@ -16,6 +16,7 @@ mod key;
 mod out;
 mod port;
 mod release;
+mod service;
 mod session;
 mod signing;
 mod trust;
@@ -62,6 +63,8 @@ enum Command {
     /// Read and check the journal of all signatures
     #[command(subcommand, arg_required_else_help = true)]
     Journal(journal::Command),
+    /// Sign development releases and images for build systems, over a socket and by a policy
+    SignService(service::SignService),
     /// Talk to a device over a serial port
     #[command(subcommand, arg_required_else_help = true)]
     Device(device::Command),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Trust(command) => trust::run(command, out),
         Command::Release(command) => release::run(command, out),
         Command::Journal(command) => journal::run(command, out),
+        Command::SignService(service) => service.run(out),
         Command::Device(command) => device::run(command, out),
         Command::Generate(command) => generate::run(command),
     };

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keys::file::{FileKey, LockedKey};
-use keys::journal::Journaled;
+use keys::journal::{Context, Journaled};
 use keys::passphrase::PASSPHRASE_BYTES_MAX;
+use keys::service::client::{Address, ServiceKey};
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, Signer};
 use zeroize::Zeroizing;
 
@@ -38,6 +39,11 @@ impl PassphraseArgs {
             Some(passphrase) => Ok(passphrase),
             None => prompt(&format!("Passphrase of {}: ", path.display())),
         }
+    }
+
+    /// What every signature of this run is entered with.
+    pub(crate) fn context(&self, out: Out) -> Result<Context> {
+        self.journal.context(out)
     }
 
     /// The same, and every signature's journal entry says that this override was typed out.
@@ -106,9 +112,31 @@ fn from_env(name: &str) -> Result<Passphrase> {
 /// Every command that signs gets its signers here, and here every signer is tied to the signing journal: what comes out
 /// has its entry.
 pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
-    let context = passphrase.journal.context(out)?;
+    let context = passphrase.context(out)?;
     let key = open_unjournaled(uri, passphrase, out)?;
     Ok(Box::new(Journaled::new(key, context)))
+}
+
+/// Opens a key for the signing service, which ties every single signature to the journal itself: each has its own client.
+pub(crate) fn open_for_service(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
+    open_unjournaled(uri, passphrase, out)
+}
+
+/// A key behind a signing service; the client's token comes from the environment variable that the URI names.
+fn open_service(uri: &str) -> Result<ServiceKey> {
+    let address = Address::parse(uri)?;
+    let token = |name: &String| {
+        let value = std::env::var(name);
+        value.map(Zeroizing::new).map_err(|_| {
+            Code::ServiceForbidden
+                .error(format!(
+                    "the environment variable {name}, which should hold the client's token, is not set"
+                ))
+                .advise("Set it, or leave token-env out of the key's URI.")
+        })
+    };
+    let token = address.token_env.as_ref().map(token).transpose()?;
+    ServiceKey::open(address, token)
 }
 
 /// Opens the private key and gives its public half: for looking, not for signing.
@@ -119,6 +147,7 @@ pub(crate) fn unlock(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Res
 fn open_unjournaled(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<Box<dyn Signer>> {
     let key: Box<dyn Signer> = match uri {
         KeyUri::File(path) => Box::new(open_file(path, passphrase)?),
+        KeyUri::Service(uri) => Box::new(open_service(uri)?),
         _ => return Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
     };
     if let Some(reason) = key.development_only().filter(|reason| *reason != DevelopmentOnly::File) {
@@ -149,6 +178,7 @@ pub(crate) fn open_all(uris: &[KeyUri], passphrase: &PassphraseArgs, out: Out) -
 pub(crate) fn public(uri: &KeyUri) -> Result<PublicKey> {
     match uri {
         KeyUri::File(path) => PublicKey::read(path),
+        KeyUri::Service(uri) => Ok(open_service(uri)?.public_key().clone()),
         _ => Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
     }
 }

@@ -89,6 +89,15 @@ codes! {
     JournalEntry = 2058, "JOURNAL_ENTRY", "Shorten --reason and --operator.";
     JournalHeadFile = 2059, "JOURNAL_HEAD_FILE", "Check the medium and the file that --head-file names; it holds HASH@NUMBER and only grows.";
     JournalRead = 2060, "JOURNAL_READ", "Check the disk.";
+    ServicePolicy = 2061, "SERVICE_POLICY", "Correct the policy at the place named; docs/sign-service.md describes every field.";
+    ServiceSocket = 2062, "SERVICE_SOCKET", "Check the path of the socket and its folder; a socket that is served already is left alone.";
+    ServiceUnreachable = 2063, "SERVICE_UNREACHABLE", "Check that the service runs, and that you may write to its socket.";
+    ServiceProtocol = 2064, "SERVICE_PROTOCOL", "Use the same version of `ampoule` on both sides; docs/sign-service.md names the limits.";
+    ServiceForbidden = 2065, "SERVICE_FORBIDDEN", "Ask whoever keeps the service's policy, or sign this with people.";
+    ServiceRate = 2066, "SERVICE_RATE", "Wait, and find out why so much is signed; the policy of the service sets the rate.";
+    ServiceProduction = 2067, "SERVICE_PRODUCTION", "Production is signed by the threshold of people, each with their own key; a service never does.";
+    ServiceBusy = 2068, "SERVICE_BUSY", "Try again in a few seconds.";
+    ServiceContent = 2069, "SERVICE_CONTENT", "The request was made wrong or changed on its way: find out by whom.";
 
     BackupMalformed = 2070, "BACKUP_MALFORMED", "Use another copy of the backup; every share's sheet carries one.";
     ShareMistyped = 2071, "SHARE_MISTYPED", "Compare the place named with the sheet and type it again.";

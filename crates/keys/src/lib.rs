@@ -15,13 +15,15 @@ pub mod journal;
 pub mod passphrase;
 pub mod public;
 pub mod sample;
+#[cfg(unix)]
+pub mod service;
 pub mod signer;
 pub mod uri;
 
 pub use error::{Code, Error};
 pub use passphrase::Passphrase;
 pub use public::PublicKey;
-pub use signer::{Content, DevelopmentOnly, Job, Object, Purpose, Signature, Signer};
+pub use signer::{Content, DevelopmentOnly, Job, Object, Purpose, Shown, Signature, Signer};
 pub use trust::SignatureAlgorithm;
 pub use uri::KeyUri;
 

@@ -30,19 +30,7 @@ pub trait Signer {
 
     /// Signs. [`Code::SelfCheckFailed`] when the signature that came back is wrong.
     fn sign(&self, job: &Job<'_>) -> Result<Signature> {
-        let signature = Signature {
-            algorithm: self.algorithm(),
-            bytes: self.make_signature(job)?,
-        };
-        let key = self.public_key().borrow();
-        let verified = verifier(self.algorithm()).is_some_and(|verifier| {
-            match job.content {
-                Content::Message(parts) => verifier.verify(&key, parts, &signature.bytes),
-                Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &signature.bytes),
-            }
-            .is_ok()
-        });
-        checked(self.describe(), signature, verified)
+        accept(self, job, self.make_signature(job)?)
     }
 
     /// As [`Signer::sign`], for a signer that wants to see more than the bytes that are signed: `object` is the object
@@ -77,6 +65,63 @@ impl<S: Signer + ?Sized> Signer for Box<S> {
 
     fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
         (**self).sign_shown(job, object)
+    }
+}
+
+impl<S: Signer + ?Sized> Signer for &S {
+    fn public_key(&self) -> &PublicKey {
+        (**self).public_key()
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn development_only(&self) -> Option<DevelopmentOnly> {
+        (**self).development_only()
+    }
+
+    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
+        (**self).make_signature(job)
+    }
+
+    fn sign(&self, job: &Job<'_>) -> Result<Signature> {
+        (**self).sign(job)
+    }
+
+    fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
+        (**self).sign_shown(job, object)
+    }
+}
+
+/// A signer that is shown the object itself with everything that it signs; see [`Signer::sign_shown`].
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    /// The signer.
+    pub signer: &'a dyn Signer,
+    /// The object whose digest its jobs name.
+    pub object: &'a [u8],
+}
+
+impl Signer for Shown<'_> {
+    fn public_key(&self) -> &PublicKey {
+        self.signer.public_key()
+    }
+
+    fn describe(&self) -> String {
+        self.signer.describe()
+    }
+
+    fn development_only(&self) -> Option<DevelopmentOnly> {
+        self.signer.development_only()
+    }
+
+    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
+        self.sign(job).map(|signature| signature.as_cose().to_vec())
+    }
+
+    fn sign(&self, job: &Job<'_>) -> Result<Signature> {
+        self.signer.sign_shown(job, self.object)
     }
 }
 
@@ -142,6 +187,21 @@ impl Object {
     }
 }
 
+/// The signature, if it is right: nothing else makes a [`Signature`].
+pub(crate) fn accept<S: Signer + ?Sized>(signer: &S, job: &Job<'_>, bytes: Vec<u8>) -> Result<Signature> {
+    let algorithm = signer.algorithm();
+    let signature = Signature { algorithm, bytes };
+    let key = signer.public_key().borrow();
+    let verified = verifier(algorithm).is_some_and(|verifier| {
+        match job.content {
+            Content::Message(parts) => verifier.verify(&key, parts, &signature.bytes),
+            Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &signature.bytes),
+        }
+        .is_ok()
+    });
+    checked(signer.describe(), signature, verified)
+}
+
 fn verifier(algorithm: SignatureAlgorithm) -> Option<&'static dyn Verifier> {
     PORTABLE.find(algorithm)
 }
@@ -182,12 +242,15 @@ pub enum DevelopmentOnly {
     Unencrypted,
     /// It is in an encrypted file: whoever copies it and learns the passphrase has the key, and nobody notices.
     File,
+    /// It is behind a signing service, which signs without people.
+    SigningService,
 }
 
 impl fmt::Display for DevelopmentOnly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PublishedSample(name) => write!(f, "everybody has this key: it is MCUboot's published sample {name}"),
+            Self::SigningService => f.write_str("a signing service signs with it, without people"),
             Self::Unencrypted => f.write_str("the key file is not encrypted: whoever copies it can sign"),
             Self::File => f.write_str("the key is in a file: whoever copies it and learns its passphrase can sign"),
         }

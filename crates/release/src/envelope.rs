@@ -7,7 +7,7 @@ use codec::limits::{AUTH_BLOCKS_MAX, Limits};
 use codec::plan::{Digest, DigestAlgorithm, Plan, Target};
 use codec::suit::{self, Event, Head, Members, head, manifest};
 use codec::{Reason, Refused};
-use keys::{Code, Error, Object, Purpose, Result, Signer};
+use keys::{Code, Error, Object, Purpose, Result, Shown, Signer};
 use trust::Sha256;
 
 use crate::root::{Block, short, to_vec};
@@ -124,7 +124,8 @@ impl Envelope {
         let head = self.head();
         check_digest(&head).map_err(|refused| Error::refused("the release", refused))?;
         let present: Vec<Sign1> = head.blocks.filter_map(std::result::Result::ok).collect();
-        let block = Block::sign(signer, &[], head.signed, &purpose(head.manifest)?)?;
+        let object = head.manifest;
+        let block = Block::sign(&Shown { signer, object }, &[], head.signed, &purpose(head.manifest)?)?;
         if present.iter().any(|other| *other.kid == block.kid) {
             let what = format!(
                 "{} (key {}) has signed this release already",
@@ -175,7 +176,8 @@ impl Draft {
             hash: &digest,
         };
         let signed = to_vec(|writer| suit::write_digest(writer, &digest));
-        let block = Block::sign(signer, &[], &signed, &purpose(&self.manifest)?)?;
+        let object = &self.manifest;
+        let block = Block::sign(&Shown { signer, object }, &[], &signed, &purpose(&self.manifest)?)?;
         let envelope = Envelope::parse(self.encode(&digest, &[block.borrow()]))?;
         let fits = Head::decode(envelope.as_bytes(), &self.limits).map(|_| ());
         fits.map_err(|refused| Error::refused("the release", refused))?;

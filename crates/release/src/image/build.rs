@@ -33,7 +33,8 @@ pub fn build(firmware: &[u8], options: &ImageOptions, signers: &[&dyn Signer]) -
     bytes.extend_from_slice(&protected);
     let digest = Sha256::of(&bytes);
     let purpose = purpose(&options.version, options.counter(), &digest);
-    bytes.extend_from_slice(&unprotected_area(&purpose, signers)?);
+    let area = unprotected_area(&purpose, &bytes, signers)?;
+    bytes.extend_from_slice(&area);
     check_size(&bytes, options)?;
     Ok(Image {
         bytes,
@@ -128,7 +129,8 @@ pub fn add_signature(image: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
         return Err(Code::ImageOption.error(format!("the image has {SIGNATURE_PAIRS_MAX} signatures already")));
     }
     let purpose = purpose(&parsed.header.version, parsed.counter, &parsed.digest);
-    let (kind, value) = image_tlv(&sign_digest(signer, &purpose)?);
+    let hashed = image.get(..parsed.header.signed_len() as usize).unwrap_or_default();
+    let (kind, value) = image_tlv(&sign_digest(signer, &purpose, hashed)?);
     let mut pair = Vec::new();
     for (kind, value) in [(kind::KEYHASH, &key_hash[..]), (kind, &value)] {
         pair.extend_from_slice(
@@ -248,14 +250,16 @@ fn purpose(version: &ImageVersion, counter: Option<u32>, digest: &[u8; 32]) -> P
     }
 }
 
-fn sign_digest(signer: &dyn Signer, purpose: &Purpose) -> Result<Signature> {
-    signer.sign(&Job {
+/// `hashed` are the bytes whose hash is signed.
+fn sign_digest(signer: &dyn Signer, purpose: &Purpose, hashed: &[u8]) -> Result<Signature> {
+    let job = Job {
         content: Content::Digest(&purpose.digest),
         purpose,
-    })
+    };
+    signer.sign_shown(&job, hashed)
 }
 
-fn unprotected_area(purpose: &Purpose, signers: &[&dyn Signer]) -> Result<Vec<u8>> {
+fn unprotected_area(purpose: &Purpose, hashed: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>> {
     if let Some(twice) = first_repeated(signers) {
         return Err(Code::SameKeyTwice.error(format!("{} was given twice", twice.describe())));
     }
@@ -264,7 +268,7 @@ fn unprotected_area(purpose: &Purpose, signers: &[&dyn Signer]) -> Result<Vec<u8
     }
     let made: Result<Vec<_>> = signers
         .iter()
-        .map(|signer| sign_digest(*signer, purpose).map(|s| image_tlv(&s)))
+        .map(|signer| sign_digest(*signer, purpose, hashed).map(|s| image_tlv(&s)))
         .collect();
     let made = made?;
     let signatures: Vec<Signed> = signers
