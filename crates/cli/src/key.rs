@@ -1,9 +1,10 @@
 //! `ampoule key`: make and look at private keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::release::hex::text as hex;
 use clap::{Args, Subcommand, ValueEnum};
+use keys::lms::{self, Set, Usage};
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
 use serde_json::{Value, json};
 
@@ -36,6 +37,9 @@ pub(crate) struct New {
     /// Signature algorithm
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "ed25519")]
     algorithm: Algorithm,
+    /// LMS keys: the file of the outside counter, on another medium than the key
+    #[arg(long, value_name = "FILE")]
+    lms_counter: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
@@ -47,6 +51,51 @@ enum Algorithm {
     /// ECDSA on NIST P-256
     #[value(alias = "ecdsa-p256")]
     P256,
+    /// ML-DSA-65, post-quantum, for releases and roots; not for images
+    #[value(name = "ml-dsa-65")]
+    MlDsa65,
+    /// LMS, post-quantum, 32 signatures of 2.4 KB
+    #[value(name = "lms-h5-w4")]
+    LmsH5W4,
+    /// LMS, 32 signatures of 1.3 KB, eight times slower to verify
+    #[value(name = "lms-h5-w8")]
+    LmsH5W8,
+    /// LMS, 1024 signatures of 2.5 KB: the usual choice for images
+    #[value(name = "lms-h10-w4")]
+    LmsH10W4,
+    /// LMS, 1024 signatures of 1.5 KB
+    #[value(name = "lms-h10-w8")]
+    LmsH10W8,
+    /// LMS, 32768 signatures of 2.7 KB; seconds at every start
+    #[value(name = "lms-h15-w4")]
+    LmsH15W4,
+    /// LMS, 32768 signatures of 1.6 KB; a minute at every start
+    #[value(name = "lms-h15-w8")]
+    LmsH15W8,
+}
+
+impl Algorithm {
+    /// The parameter set, where it is LMS.
+    fn lms(self) -> Option<Set> {
+        let (height, width) = match self {
+            Algorithm::LmsH5W4 => (5, 4),
+            Algorithm::LmsH5W8 => (5, 8),
+            Algorithm::LmsH10W4 => (10, 4),
+            Algorithm::LmsH10W8 => (10, 8),
+            Algorithm::LmsH15W4 => (15, 4),
+            Algorithm::LmsH15W8 => (15, 8),
+            Algorithm::Ed25519 | Algorithm::P256 | Algorithm::MlDsa65 => return None,
+        };
+        Set::new(height, width)
+    }
+
+    fn stateless(self) -> SignatureAlgorithm {
+        match self {
+            Algorithm::P256 => SignatureAlgorithm::Esp256,
+            Algorithm::MlDsa65 => SignatureAlgorithm::MlDsa65,
+            _ => SignatureAlgorithm::Ed25519,
+        }
+    }
 }
 
 impl New {
@@ -55,12 +104,16 @@ impl New {
         if self.file.exists() {
             return Err(Code::KeyExists.error(format!("{} exists already", self.file.display())));
         }
+        let counter = self.counter()?;
         let passphrase = self.new_passphrase()?;
-        let key = file::generate(match self.algorithm {
-            Algorithm::Ed25519 => SignatureAlgorithm::Ed25519,
-            Algorithm::P256 => SignatureAlgorithm::Esp256,
-        })?;
-        key.save_new(&self.file, &passphrase)?;
+        let key = match counter {
+            Some((set, counter)) => lms::create(&self.file, set, counter, &passphrase)?,
+            None => {
+                let key = file::generate(self.algorithm.stateless())?;
+                key.save_new(&self.file, &passphrase)?;
+                key
+            }
+        };
         let mut description = describe(&KeyUri::File(self.file.clone()), key.public_key());
         description["encrypted"] = json!(true);
         let text = format!(
@@ -70,6 +123,18 @@ impl New {
         );
         out.result(text, &description);
         Ok(())
+    }
+
+    /// Parameter set and counter of an LMS key.
+    fn counter(&self) -> Result<Option<(Set, &Path)>> {
+        match (self.algorithm.lms(), &self.lms_counter) {
+            (Some(set), Some(counter)) => Ok(Some((set, counter))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Code::Argument
+                .error("an LMS key needs a counter outside of its files")
+                .advise("Add --lms-counter FILE, with FILE on another medium; docs/post-quantum.md says why.")),
+            (None, Some(_)) => Err(Code::Argument.error("--lms-counter is for LMS keys")),
+        }
     }
 
     fn new_passphrase(&self) -> Result<Passphrase> {
@@ -104,19 +169,32 @@ impl Show {
         if let Some(name) = public.published_sample() {
             out.note(format!("warning: {}", DevelopmentOnly::PublishedSample(name)));
         }
-        let text = if self.pem { public.to_pem() } else { prose(&public) };
-        out.result(text, &describe(&self.key, &public));
+        let mut description = describe(&self.key, &public);
+        let mut text = if self.pem { public.to_pem() } else { prose(&public) };
+        if let Some(usage) = signing::lms_usage(&self.key, &public, out)? {
+            let Usage { total, left, counter } = usage;
+            description["lms"] = json!({ "signatures": total, "left": left, "counter": counter });
+            if !self.pem {
+                let line = format!("\nsignatures left  {left} of {total}  (counter {})", counter.display());
+                text.push_str(&line);
+            }
+        }
+        out.result(text, &description);
         Ok(())
     }
 }
 
 fn prose(public: &PublicKey) -> String {
-    format!(
-        "algorithm        {}\nkey id           {}  (in trust roots and releases)\nimage key hash   {}  (KEYHASH in images)",
+    let mut text = format!(
+        "algorithm        {}\nkey id           {}  (in trust roots and releases)",
         public.algorithm_name(),
         hex(&public.thumbprint()),
-        hex(&public.image_key_hash()),
-    )
+    );
+    if public.algorithm() != SignatureAlgorithm::MlDsa65 {
+        let name = hex(&public.image_key_hash());
+        text.push_str(&format!("\nimage key hash   {name}  (KEYHASH in images)"));
+    }
+    text
 }
 
 fn describe(key: &KeyUri, public: &PublicKey) -> Value {

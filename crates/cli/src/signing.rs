@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use keys::file::{FileKey, LockedKey};
 use keys::journal::{Context, Journaled};
+use keys::lms::Usage;
 use keys::passphrase::PASSPHRASE_BYTES_MAX;
 use keys::service::client::{Address, ServiceKey};
-use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, Signer};
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use zeroize::Zeroizing;
 
 use crate::journal::JournalArgs;
@@ -153,7 +154,30 @@ fn open_unjournaled(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Resu
     if let Some(reason) = key.development_only().filter(|reason| *reason != DevelopmentOnly::File) {
         out.note(format!("warning: {uri}: for development only: {reason}"));
     }
+    lms_usage(uri, key.public_key(), out)?;
     Ok(key)
+}
+
+/// How much of an LMS key in a file is used up, if it is one; warns when little is left. `None` also for its public half
+/// alone.
+pub(crate) fn lms_usage(uri: &KeyUri, public: &PublicKey, out: Out) -> Result<Option<Usage>> {
+    let Some(path) = uri
+        .as_file()
+        .filter(|_| public.algorithm() == SignatureAlgorithm::HssLms)
+    else {
+        return Ok(None);
+    };
+    if LockedKey::read(path).is_err_and(|error| error.is(Code::KeyPublicOnly)) {
+        return Ok(None);
+    }
+    let usage = Usage::of(path, public)?;
+    if usage.is_nearly_over() {
+        let Usage { left, total, .. } = &usage;
+        out.note(format!(
+            "warning: {uri}: {left} of {total} signatures left; enrol its successor now, before it can sign no more"
+        ));
+    }
+    Ok(Some(usage))
 }
 
 /// Opens a private key that is in a file.

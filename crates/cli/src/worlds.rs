@@ -24,7 +24,8 @@ impl WorldsArgs {
 
     /// Refuses a key that must not be used in production; `whose` says what for ("a release key").
     ///
-    /// Errors: [`Code::KeySample`] everybody has it, which no option changes; [`Code::ProductionKey`].
+    /// Errors: [`Code::KeySample`] everybody has it, which no option changes; [`Code::ProductionKey`], for an LMS key in a
+    /// file whatever was typed out.
     pub(crate) fn admit(
         self,
         world: Environment,
@@ -40,6 +41,10 @@ impl WorldsArgs {
             return Err(Code::KeySample.error(format!("{whose} must not be used in production: {published}")));
         }
         match reason {
+            // A copy of its state signs twice with one index; no wording makes that acceptable.
+            Some(reason @ DevelopmentOnly::LmsFile) => {
+                Err(Code::ProductionKey.error(format!("{whose} must not be used in production: {reason}")))
+            }
             Some(reason) if !self.i_know_these_production_keys_are_files => {
                 Err(Code::ProductionKey.error(format!("{whose} must not be used in production: {reason}")))
             }

@@ -45,7 +45,7 @@ codes! {
     PassphraseTooShort = 2008, "PASSPHRASE_TOO_SHORT", "Choose a longer passphrase, for example four random words.";
     KeyUnencrypted = 2009, "KEY_UNENCRYPTED", "Encrypt it (`openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW`), or make a new key with `ampoule key new`.";
     KeyFileMode = 2010, "KEY_FILE_MODE", "Take the rights of others away with `chmod 600 FILE`.";
-    KeyAlgorithm = 2011, "KEY_ALGORITHM", "Use a P-256 or Ed25519 key.";
+    KeyAlgorithm = 2011, "KEY_ALGORITHM", "Use a P-256 or Ed25519 key, or one of those that `ampoule key new --help` lists.";
     KeyPublicOnly = 2012, "KEY_PUBLIC_ONLY", "Give the private key file: signing needs it.";
     KeySample = 2013, "KEY_SAMPLE", "Make a key of your own with `ampoule key new`: everybody has the private half of this one.";
     KeyWeak = 2014, "KEY_WEAK", "Make a new key with `ampoule key new`, and find out where this one came from.";
@@ -117,6 +117,16 @@ codes! {
     CeremonyUncertain = 2087, "CEREMONY_UNCERTAIN", "Look at what the interrupted step left, set it aside by hand, and start the same command again.";
     CeremonyIncomplete = 2088, "CEREMONY_INCOMPLETE", "Finish the ceremony with `ampoule ceremony run`; what is missing is named.";
     CeremonyFile = 2089, "CEREMONY_FILE", "The file is not the one of the ceremony: use another copy.";
+    LmsStateMissing = 2090, "LMS_STATE_MISSING", "The key signs only with its own state beside it (KEY.state); where that is lost for good, enrol another key: an old copy must never sign.";
+    LmsStateDamaged = 2091, "LMS_STATE_DAMAGED", "Do not repair it and do not take an old copy: enrol another key and retire this one.";
+    LmsCounterMissing = 2092, "LMS_COUNTER_MISSING", "Mount the medium with the counter that was named when the key was made; without it nothing is signed.";
+    LmsCounterDamaged = 2093, "LMS_COUNTER_DAMAGED", "Check the medium; if the counter cannot be had whole again, enrol another key and retire this one.";
+    LmsStateOld = 2094, "LMS_STATE_OLD", "Use the state that signed last; if there is none, enrol another key: signing with this one could use an index twice and give the key away.";
+    LmsCounterBehind = 2095, "LMS_COUNTER_BEHIND", "Find the counter that belongs to this key; if it was put back from a copy, enrol another key and retire this one.";
+    LmsForeign = 2096, "LMS_FOREIGN", "Put the state and the counter of this very key in their places.";
+    LmsExhausted = 2097, "LMS_EXHAUSTED", "Enrol another key; this one can still be verified, and never signs again.";
+    LmsBusy = 2098, "LMS_BUSY", "Let the other signer end, then try again.";
+    LmsStateWrite = 2099, "LMS_STATE_WRITE", "Check that the disk is not full and that you may write there; no signature was made, and an index may be lost.";
 
     ImageOption = 2101, "IMAGE_OPTION", "Change the option; `ampoule image sign --help` explains each.";
     ImageTooLarge = 2102, "IMAGE_TOO_LARGE", "Make the firmware smaller, or check --slot-size, --align and --max-align against the board.";

@@ -21,8 +21,8 @@ use pkcs8::{EncodePrivateKey, EncryptedPrivateKeyInfoRef, LineEnding, PrivateKey
 use trust::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
-use crate::public::PUBLIC_PEM_LABEL;
-use crate::{Code, Content, DevelopmentOnly, Error, Job, Passphrase, PublicKey, Result, Signer};
+use crate::public::{HSS_LMS, PUBLIC_PEM_LABEL};
+use crate::{Code, Content, DevelopmentOnly, Error, Job, Passphrase, PublicKey, Result, Signer, lms, mldsa};
 
 /// Bytes of a key file at most.
 pub const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -137,6 +137,8 @@ pub struct FileKey {
 enum Private {
     Ed25519(ed25519_dalek::SigningKey),
     P256(p256::SecretKey),
+    MlDsa65(mldsa::PrivateKey),
+    Lms(lms::FileTree),
 }
 
 /// A new key from the operating system's random generator; save it with [`FileKey::save_new`].
@@ -146,12 +148,21 @@ pub fn generate(algorithm: SignatureAlgorithm) -> Result<FileKey> {
     let private = match algorithm {
         SignatureAlgorithm::Ed25519 => Private::Ed25519(ed25519_dalek::SigningKey::from_bytes(&*random::<32>()?)),
         SignatureAlgorithm::Esp256 => Private::P256(random_p256()?),
-        _ => return Err(Code::KeyAlgorithm.error("keys of this algorithm cannot be made here")),
+        SignatureAlgorithm::MlDsa65 => Private::MlDsa65(mldsa::PrivateKey::from_seed(&*random()?)),
+        _ => {
+            return Err(Code::KeyAlgorithm.error("this kind of key is more than a file").advise(
+                "Make LMS keys with their counter: `ampoule key new --type lms-h10-w4 --lms-counter FILE KEY`.",
+            ));
+        }
     };
     FileKey::new(private, "new key".into())
 }
 
 impl FileKey {
+    pub(crate) fn of_lms(tree: lms::FileTree) -> Result<Self> {
+        Self::new(Private::Lms(tree), "new key".into())
+    }
+
     fn new(private: Private, place: String) -> Result<Self> {
         let public = private.public()?;
         Ok(FileKey {
@@ -178,7 +189,14 @@ impl FileKey {
     }
 
     /// The private key as PKCS#8 in DER, for a backup: the one form that it takes outside of its file.
+    ///
+    /// Error: [`Code::KeyAlgorithm`] for an LMS key, of which there must be no second copy.
     pub(crate) fn to_pkcs8(&self) -> Result<SecretDocument> {
+        if matches!(self.private, Private::Lms(_)) {
+            return Err(Code::KeyAlgorithm
+                .error("an LMS key is not backed up: a copy put back signs twice with one index and gives it away")
+                .advise("Enrol two LMS keys of different places instead, so that one may be lost."));
+        }
         self.private.to_pkcs8()
     }
 
@@ -215,10 +233,10 @@ impl Signer for FileKey {
 
     fn development_only(&self) -> Option<DevelopmentOnly> {
         let published = self.public.published_sample().map(DevelopmentOnly::PublishedSample);
-        let file = if self.encrypted {
-            DevelopmentOnly::File
-        } else {
-            DevelopmentOnly::Unencrypted
+        let file = match (&self.private, self.encrypted) {
+            (_, false) => DevelopmentOnly::Unencrypted,
+            (Private::Lms(_), true) => DevelopmentOnly::LmsFile,
+            (_, true) => DevelopmentOnly::File,
         };
         published.or(Some(file))
     }
@@ -232,6 +250,8 @@ impl Signer for FileKey {
             (Private::Ed25519(key), Content::Digest(sha256)) => Ok(key.sign(sha256).to_bytes().to_vec()),
             (Private::P256(key), Content::Message(parts)) => self.ecdsa(key, &trust::Sha256::of_parts(parts)),
             (Private::P256(key), Content::Digest(sha256)) => self.ecdsa(key, sha256),
+            (Private::MlDsa65(key), _) => key.sign(job),
+            (Private::Lms(tree), _) => tree.sign(&self.public, job),
         }
     }
 }
@@ -257,6 +277,16 @@ impl Private {
                 .map(Private::Ed25519)
                 .map_err(|_| not_a_key(path));
         }
+        if info.algorithm.oid == mldsa::OID {
+            return mldsa::PrivateKey::from_info(info)
+                .map(Private::MlDsa65)
+                .ok_or_else(|| not_a_key(path));
+        }
+        if info.algorithm.oid == HSS_LMS {
+            return lms::FileTree::from_octets(info.private_key.as_bytes(), path)
+                .map(Private::Lms)
+                .ok_or_else(|| not_a_key(path));
+        }
         let unsupported = |_| {
             let what = format!("the key in {} is neither a P-256 nor an Ed25519 key", path.display());
             Code::KeyAlgorithm.error(what)
@@ -275,6 +305,8 @@ impl Private {
         match self {
             Private::Ed25519(key) => PublicKey::from_raw(SignatureAlgorithm::Ed25519, key.verifying_key().as_bytes()),
             Private::P256(key) => PublicKey::from_p256(&key.public_key()),
+            Private::MlDsa65(key) => key.public(),
+            Private::Lms(tree) => tree.public(),
         }
     }
 
@@ -289,9 +321,21 @@ impl Private {
                 bytes.to_pkcs8_der()
             }
             Private::P256(key) => key.to_pkcs8_der(),
+            Private::MlDsa65(key) => key.to_pkcs8(),
+            Private::Lms(tree) => lms_to_pkcs8(tree),
         };
         encoded.map_err(|_| encoding_failed())
     }
+}
+
+fn lms_to_pkcs8(tree: &lms::FileTree) -> pkcs8::Result<SecretDocument> {
+    let octets = tree.to_octets();
+    let algorithm = pkcs8::AlgorithmIdentifierRef {
+        oid: HSS_LMS,
+        parameters: None,
+    };
+    let info = PrivateKeyInfoRef::new(algorithm, pkcs8::der::asn1::OctetStringRef::new(&octets)?);
+    Ok(SecretDocument::encode_msg(&info)?)
 }
 
 /// Reads the public key that stands in a file, or the public half of an unencrypted private key.

@@ -12,6 +12,8 @@ pub mod error;
 pub mod external;
 pub mod file;
 pub mod journal;
+pub mod lms;
+mod mldsa;
 pub mod passphrase;
 pub mod public;
 pub mod sample;

@@ -6,10 +6,9 @@ use pkcs8::der::pem::PemLabel;
 use pkcs8::der::{Decode, Document};
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 use pkcs8::{EncodePublicKey, LineEnding, ObjectIdentifier};
-use trust::{PORTABLE, Sha256, SignatureAlgorithm};
+use trust::{PORTABLE, Sha256, SignatureAlgorithm, lms};
 
-use crate::file;
-use crate::{Code, Result};
+use crate::{Code, Result, file, mldsa};
 
 /// `id-Ed25519` (RFC 8410).
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -17,6 +16,18 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `secp256r1` (RFC 5480).
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// `id-alg-hss-lms-hashsig` (RFC 9802).
+pub(crate) const HSS_LMS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.3.17");
+/// SubjectPublicKeyInfo of ML-DSA-65 up to its 1952 bytes (RFC 9881 section 4).
+const SPKI_ML_DSA_65: [u8; 22] = [
+    0x30, 0x82, 0x07, 0xb2, 0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12, 0x03, 0x82,
+    0x07, 0xa1, 0x00,
+];
+/// SubjectPublicKeyInfo of HSS-LMS up to its bytes; the second and the second to last are lengths (RFC 9802 section 4).
+const SPKI_HSS_LMS: [u8; 20] = [
+    0x30, 0x12, 0x30, 0x0d, 0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x03, 0x11, 0x03, 0x01,
+    0x00,
+];
 /// `PUBLIC KEY` (RFC 7468 section 13).
 pub(crate) const PUBLIC_PEM_LABEL: &str = SubjectPublicKeyInfoRef::PEM_LABEL;
 
@@ -27,14 +38,25 @@ pub struct PublicKey(Point);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Point {
     Ed25519([u8; 32]),
-    Esp256 { x: [u8; 32], y: [u8; 32] },
+    Esp256 {
+        x: [u8; 32],
+        y: [u8; 32],
+    },
+    /// One level, 52 or 60 bytes.
+    HssLms(Vec<u8>),
+    MlDsa65(Vec<u8>),
 }
 
 impl PublicKey {
-    /// The key of these raw bytes: 32 for Ed25519, 64 (x, then y) for P-256.
+    /// The key of these raw bytes: 32 for Ed25519; 64 (x, then y) for P-256; an HSS public key; 1952 for ML-DSA-65.
     ///
     /// Errors: [`Code::KeyAlgorithm`] another length or algorithm; [`Code::KeyWeak`] no good key.
     pub fn from_raw(algorithm: SignatureAlgorithm, raw: &[u8]) -> Result<Self> {
+        if algorithm == SignatureAlgorithm::HssLms {
+            let refused =
+                |why: lms::Unsupported| Code::KeyAlgorithm.error(format!("the LMS key is not accepted: {why}"));
+            lms::Tree::of(raw).map_err(refused)?;
+        }
         let key = trust::raw_key(algorithm, raw).ok_or_else(unsupported)?;
         let verifier = PORTABLE.find(algorithm).ok_or_else(unsupported)?;
         let weak = |_| Code::KeyWeak.error("the public key is weak: anybody could forge its signatures");
@@ -42,7 +64,8 @@ impl PublicKey {
         match key {
             trust::PublicKey::Ed25519 { x } => Ok(PublicKey(Point::Ed25519(*x))),
             trust::PublicKey::P256 { x, y } => Ok(PublicKey(Point::Esp256 { x: *x, y: *y })),
-            _ => Err(unsupported()),
+            trust::PublicKey::HssLms { public } => Ok(PublicKey(Point::HssLms(public.to_vec()))),
+            trust::PublicKey::MlDsa { public, .. } => Ok(PublicKey(Point::MlDsa65(public.to_vec()))),
         }
     }
 
@@ -54,6 +77,8 @@ impl PublicKey {
         let curve = || spki.algorithm.parameters_oid().ok();
         match spki.algorithm.oid {
             ED25519 => Self::from_raw(SignatureAlgorithm::Ed25519, bits),
+            HSS_LMS => Self::from_raw(SignatureAlgorithm::HssLms, bits),
+            mldsa::OID => Self::from_raw(SignatureAlgorithm::MlDsa65, bits),
             EC_PUBLIC_KEY if curve() == Some(P256) => {
                 let point = p256::PublicKey::from_sec1_bytes(bits).map_err(|_| unsupported())?;
                 Self::from_p256(&point)
@@ -91,22 +116,28 @@ impl PublicKey {
         match self.0 {
             Point::Ed25519(_) => SignatureAlgorithm::Ed25519,
             Point::Esp256 { .. } => SignatureAlgorithm::Esp256,
+            Point::HssLms(_) => SignatureAlgorithm::HssLms,
+            Point::MlDsa65(_) => SignatureAlgorithm::MlDsa65,
         }
     }
 
-    /// The name of the algorithm for a person: `ed25519` or `p256`.
+    /// The name of the algorithm for a person: `ed25519`, `p256`, `ml-dsa-65`, or as `lms-h10-w4` (with 24-byte hashes
+    /// `lms192-h10-w4`).
     pub fn algorithm_name(&self) -> &'static str {
-        match self.0 {
+        match &self.0 {
             Point::Ed25519(_) => "ed25519",
             Point::Esp256 { .. } => "p256",
+            Point::HssLms(public) => lms_name(public),
+            Point::MlDsa65(_) => "ml-dsa-65",
         }
     }
 
-    /// The raw bytes: 32 for Ed25519; 64 (x, then y) for P-256.
+    /// The raw bytes, as [`PublicKey::from_raw`] takes them.
     pub fn raw(&self) -> Vec<u8> {
         match &self.0 {
             Point::Ed25519(point) => point.to_vec(),
             Point::Esp256 { x, y } => [*x, *y].concat(),
+            Point::HssLms(public) | Point::MlDsa65(public) => public.clone(),
         }
     }
 
@@ -115,6 +146,11 @@ impl PublicKey {
         match &self.0 {
             Point::Ed25519(x) => trust::PublicKey::Ed25519 { x },
             Point::Esp256 { x, y } => trust::PublicKey::P256 { x, y },
+            Point::HssLms(public) => trust::PublicKey::HssLms { public },
+            Point::MlDsa65(public) => trust::PublicKey::MlDsa {
+                algorithm: SignatureAlgorithm::MlDsa65.cose(),
+                public,
+            },
         }
     }
 
@@ -148,6 +184,13 @@ impl PublicKey {
                 let sec1 = [&[4][..], x, y].concat();
                 p256::PublicKey::from_sec1_bytes(&sec1).ok()?.to_public_key_der().ok()
             }
+            Point::HssLms(public) => {
+                let mut head = SPKI_HSS_LMS;
+                head[1] += public.len() as u8;
+                head[18] += public.len() as u8;
+                Document::try_from([&head, &public[..]].concat()).ok()
+            }
+            Point::MlDsa65(public) => Document::try_from([&SPKI_ML_DSA_65, &public[..]].concat()).ok(),
         }
     }
 
@@ -157,8 +200,34 @@ impl PublicKey {
     }
 }
 
+/// The name of an LMS parameter set.
+fn lms_name(public: &[u8]) -> &'static str {
+    let Ok(lms::Tree { parameters, .. }) = lms::Tree::of(public) else {
+        return "hss-lms";
+    };
+    match (parameters.hash_bytes(), parameters.height(), parameters.width()) {
+        (32, 5, 4) => "lms-h5-w4",
+        (32, 5, 8) => "lms-h5-w8",
+        (32, 10, 4) => "lms-h10-w4",
+        (32, 10, 8) => "lms-h10-w8",
+        (32, 15, 4) => "lms-h15-w4",
+        (32, 15, 8) => "lms-h15-w8",
+        (32, 20, 4) => "lms-h20-w4",
+        (32, 20, 8) => "lms-h20-w8",
+        (24, 5, 4) => "lms192-h5-w4",
+        (24, 5, 8) => "lms192-h5-w8",
+        (24, 10, 4) => "lms192-h10-w4",
+        (24, 10, 8) => "lms192-h10-w8",
+        (24, 15, 4) => "lms192-h15-w4",
+        (24, 15, 8) => "lms192-h15-w8",
+        (24, 20, 4) => "lms192-h20-w4",
+        (24, 20, 8) => "lms192-h20-w8",
+        _ => "hss-lms",
+    }
+}
+
 fn unsupported() -> crate::Error {
-    Code::KeyAlgorithm.error("the key is neither a P-256 nor an Ed25519 key")
+    Code::KeyAlgorithm.error("the key is neither a P-256, Ed25519, LMS nor ML-DSA-65 key")
 }
 
 #[cfg(test)]

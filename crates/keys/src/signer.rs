@@ -140,7 +140,8 @@ pub enum Content<'a> {
     /// A message, as COSE signs it: the concatenated parts. Ed25519 takes them as they are (RFC 8032), ECDSA over their
     /// SHA-256.
     Message(&'a [&'a [u8]]),
-    /// An image's SHA-256, as MCUboot signs it: ECDSA takes it as the message's digest, Ed25519 as the message itself.
+    /// An image's SHA-256, as MCUboot signs it: ECDSA takes it as the message's digest, Ed25519 and LMS as the message
+    /// itself. ML-DSA signs no images.
     Digest(&'a [u8; 32]),
 }
 
@@ -222,7 +223,8 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// The form that COSE carries: 64 bytes, R and S, or r and s big-endian.
+    /// The form that COSE carries: 64 bytes, R and S, or r and s big-endian; an HSS signature (RFC 8554 section 6.2);
+    /// an ML-DSA signature.
     pub fn as_cose(&self) -> &[u8] {
         &self.bytes
     }
@@ -244,6 +246,9 @@ pub enum DevelopmentOnly {
     File,
     /// It is behind a signing service, which signs without people.
     SigningService,
+    /// It is an LMS key whose state is a file: a copy put back signs twice with one index and gives the key away. In
+    /// production the tree belongs into a hardware module that counts for itself.
+    LmsFile,
 }
 
 impl fmt::Display for DevelopmentOnly {
@@ -253,6 +258,7 @@ impl fmt::Display for DevelopmentOnly {
             Self::SigningService => f.write_str("a signing service signs with it, without people"),
             Self::Unencrypted => f.write_str("the key file is not encrypted: whoever copies it can sign"),
             Self::File => f.write_str("the key is in a file: whoever copies it and learns its passphrase can sign"),
+            Self::LmsFile => f.write_str("an LMS key in a file: a copy that is put back gives it away"),
         }
     }
 }

@@ -22,7 +22,7 @@ Usage: cargo xtask COMMAND
   demo [--once]              tell the whole story on a board in QEMU; --once never waits for a key
   test                       set-up and every test (what .ci/run calls)
   tidy [--write]             the rules of ARCHITECTURE.md and STYLE.md; --write renews generated documents
-  measure AREA [--json]      figures of an area: boot, install; --json ends with one line of JSON
+  measure AREA [--json]      figures of an area: boot, install, sign; --json ends with one line of JSON
   soak [--minutes N]         long runs: real fuzzing (nightly toolchain) and more power cuts; 60 minutes unless told
   setup                      only the set-up: packages, Rust targets, Python tools
   firmware                   only the firmware of the demo board

@@ -302,6 +302,7 @@ fn first_repeated<'a>(signers: &[&'a dyn Signer]) -> Option<&'a dyn Signer> {
 fn image_tlv(signature: &Signature) -> (u16, Vec<u8>) {
     match (signature.algorithm(), signature.as_cose().try_into()) {
         (SignatureAlgorithm::Esp256, Ok(raw)) => (kind::ECDSA, der::from_raw(raw).as_bytes().to_vec()),
+        (SignatureAlgorithm::HssLms, _) => (kind::LMS, signature.as_cose().to_vec()),
         _ => (kind::ED25519, signature.as_cose().to_vec()),
     }
 }

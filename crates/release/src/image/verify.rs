@@ -173,18 +173,16 @@ impl<'a> Parsed<'a> {
 impl Pair<'_> {
     fn is_good(&self, key: &PublicKey, digest: &[u8; 32]) -> bool {
         let raw = match (key.algorithm(), self.kind) {
-            (SignatureAlgorithm::Ed25519, kind::ED25519) => self.signature.try_into().ok(),
-            (SignatureAlgorithm::Esp256, kind::ECDSA) => der::to_raw(self.signature).ok(),
+            (SignatureAlgorithm::Ed25519, kind::ED25519) | (SignatureAlgorithm::HssLms, kind::LMS) => {
+                Some(self.signature.to_vec())
+            }
+            (SignatureAlgorithm::Esp256, kind::ECDSA) => der::to_raw(self.signature).ok().map(|raw| raw.to_vec()),
             _ => None,
         };
-        let verified = |raw: [u8; 64]| {
-            Some(
-                PORTABLE
-                    .find(key.algorithm())?
-                    .verify_digest(&key.borrow(), digest, &raw),
-            )
-        };
-        matches!(raw.and_then(verified), Some(Ok(())))
+        let verified = raw
+            .zip(PORTABLE.find(key.algorithm()))
+            .map(|(raw, verifier)| verifier.verify_digest(&key.borrow(), digest, &raw));
+        verified == Some(Ok(()))
     }
 }
 
