@@ -230,8 +230,12 @@ impl EitherHalf {
     pub(crate) fn public_of(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Result<EitherHalf> {
         let locked = uri.as_file().and_then(|path| LockedKey::read(path).ok());
         let unencrypted = locked.as_ref().is_some_and(|locked| !locked.needs_passphrase());
+        let reason = match uri {
+            KeyUri::Service(_) => Some(DevelopmentOnly::SigningService),
+            _ => locked.map(|_| DevelopmentOnly::File),
+        };
         match public(uri) {
-            Ok(key) if !unencrypted => Ok(EitherHalf::Public(key, locked.map(|_| DevelopmentOnly::File))),
+            Ok(key) if !unencrypted => Ok(EitherHalf::Public(key, reason)),
             Err(error) if !error.is(Code::PassphraseNeeded) => Err(error),
             _ => EitherHalf::open(uri, passphrase, out),
         }
