@@ -8,6 +8,7 @@
 pub mod cbor;
 pub mod ceremony_files;
 pub mod envelope_head;
+pub mod lms;
 pub mod manifest;
 pub mod mcuboot;
 pub mod members;
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("cbor", cbor::run),
     ("ceremony_files", ceremony_files::run),
     ("envelope_head", envelope_head::run),
+    ("lms", lms::run),
     ("manifest", manifest::run),
     ("mcuboot", mcuboot::run),
     ("members", members::run),

@@ -45,7 +45,7 @@ fn a_key_survives_its_file_and_signs_messages_only() {
     let key = LockedKey::read(&path).unwrap().unlock(Some(&passphrase)).unwrap();
     assert_eq!(key.public_key(), made.public_key());
     assert_eq!(PublicKey::read(&path).unwrap(), *key.public_key());
-    assert_eq!(key.development_only(), None);
+    assert_eq!(key.development_only(), Some(DevelopmentOnly::File));
 
     let purpose = purpose();
     let content = Content::Message(&[b"mess", b"age"]);

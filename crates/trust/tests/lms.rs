@@ -75,7 +75,8 @@ fn each_layer_of_the_published_vectors_verifies_and_two_levels_are_refused() {
             seen.0 += 1;
         }
     }
-    assert!(seen.0 >= 4 && seen.1 == 2, "{seen:?}");
+    // Both layers of two test cases, and the sixteen accepted parameter sets.
+    assert_eq!(seen, (4 + 16, 2));
 }
 
 /// A one-level key does not make a two-level signature good: the signature's own count is asked too.
@@ -210,6 +211,17 @@ fn a_signature_is_read_once_in_small_pieces() {
     let mut pieces = Counting(&case.signature, 0);
     let verdict = HssLms.verify_digest_from(&key, &[0; 32], &mut pieces);
     assert_eq!((verdict, pieces.left(), pieces.1), (Err(BadSignature), 0, 32));
+}
+
+/// An image's digest is the message itself, whether the signature is held or read by pieces.
+#[test]
+fn a_digest_is_the_message() {
+    let case = Case::named("made-sha192-h20-w8.txt");
+    let key = PublicKey::HssLms { public: &case.public };
+    let digest = case.message[..].try_into().unwrap();
+    assert_eq!(HssLms.verify_digest(&key, digest, &case.signature), Ok(()));
+    let mut pieces = &case.signature[..];
+    assert_eq!(HssLms.verify_digest_from(&key, digest, &mut pieces), Ok(()));
 }
 
 /// Other algorithms refuse a signature by pieces, and LMS the keys of others.
