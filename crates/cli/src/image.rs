@@ -220,6 +220,12 @@ impl Sign {
         self.foreign.refuse(&self.sha)?;
         let options = self.options()?;
         let firmware = Firmware::read(&self.infile)?;
+        if verify(&firmware.bytes, Authority::Nobody).is_ok_and(|image| !image.key_hashes.is_empty()) {
+            let what = format!("{} is a signed image already", self.infile.display());
+            return Err(Code::ImageAlreadySigned
+                .error(what)
+                .advise("Add another signature with `ampoule image add-signature IMAGE NEW --key KEY`."));
+        }
         let keys = signing::open_all(&self.key, &self.passphrase, out)?;
         let signers: Vec<&dyn Signer> = keys.iter().map(|key| &**key).collect();
         let image = build(&firmware.bytes, &options, &signers)?;

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use ::release::envelope::Envelope;
+use ::release::root::Names;
 use ::release::tree::Tree;
-use ::release::{Recipe, assemble, input, inspect, recipe, root, verify};
+use ::release::{Recipe, assemble, input, inspect, recipe, review, root, verify};
 use clap::{Args, Subcommand};
 use codec::Reason;
 use codec::limits::Limits;
+use codec::roots::Environment;
 use keys::{Code, KeyUri, Result, Signer};
 use trust::TrustRoot;
 
+use crate::approval::ApprovalArgs;
 use crate::files;
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
+use crate::worlds::WorldsArgs;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -74,6 +78,8 @@ pub(crate) struct Build {
     root: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    #[command(flatten)]
+    worlds: WorldsArgs,
 }
 
 impl Build {
@@ -84,10 +90,14 @@ impl Build {
         let recipe = Recipe::read(&self.recipe)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
         let root = root.as_deref().map(read_root).transpose()?;
-        let image_keys = signing::open_all(&self.image_key, &self.passphrase, out)?;
+        let image_keys = signing::open_all(&self.image_key, &self.worlds.journaled(&self.passphrase), out)?;
+        let world = world_of(root.as_ref());
+        for key in &image_keys {
+            self.admit(world, "image", &**key)?;
+        }
         let image_signers: Vec<&dyn Signer> = image_keys.iter().map(|key| &**key).collect();
         let draft = assemble(&recipe, &image_signers, root.as_ref())?;
-        let envelope = self.sign(&draft, out)?;
+        let envelope = self.sign(&draft, world, out)?;
         for note in draft.notes() {
             out.note(format!("note: {note}"));
         }
@@ -96,10 +106,19 @@ impl Build {
         say_written(&self.output, &envelope, verdict, out)
     }
 
-    fn sign(&self, draft: &::release::Draft, out: Out) -> Result<Envelope> {
+    /// No key of the desk signs for production.
+    fn admit(&self, world: Environment, role: &str, key: &dyn Signer) -> Result<()> {
+        let whose = format!("the {role} key {}", key.describe());
+        self.worlds
+            .admit(world, &whose, key.public_key(), key.development_only())
+    }
+
+    fn sign(&self, draft: &::release::Draft, world: Environment, out: Out) -> Result<Envelope> {
         let mut envelope: Option<Envelope> = None;
+        let passphrase = self.worlds.journaled(&self.passphrase);
         for uri in &self.key {
-            let key = signing::open(uri, &self.passphrase, out)?;
+            let key = signing::open(uri, &passphrase, out)?;
+            self.admit(world, "release", &*key)?;
             envelope = Some(match envelope {
                 None => draft.sign(&key)?,
                 Some(signed) => signed.add_signature(&key)?,
@@ -119,11 +138,21 @@ pub(crate) struct Sign {
     /// Where to write the result; without it the release itself gets the signature
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Trust root of the devices, to say whether more signatures are needed
+    /// Trust root of the devices: says which world this is for, who signed and who is missing
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// The release before this one, to see what differs
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+    /// File that says which person holds which key
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+    #[command(flatten)]
+    approval: ApprovalArgs,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    #[command(flatten)]
+    worlds: WorldsArgs,
 }
 
 impl Sign {
@@ -132,18 +161,38 @@ impl Sign {
         verify::check_content(&envelope)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
         let root = root.as_deref().map(read_root).transpose()?;
+        let names = self.names.as_deref().map_or(Ok(Names::default()), Names::read)?;
+        let previous = self.previous.as_deref().map(read_envelope).transpose()?;
+        let statement = review::statement(&envelope, root.as_ref(), previous.as_ref(), &names)?;
+        let digest = trust::Sha256::of(envelope.head().manifest_value);
+        self.approval
+            .ask(&statement, &digest, &self.key, review::world(root.as_ref()), out)?;
+        let passphrase = self.worlds.journaled(&self.passphrase);
         for uri in &self.key {
-            let key = signing::open(uri, &self.passphrase, out)?;
+            let key = signing::open(uri, &passphrase, out)?;
+            if let Some(root) = &root {
+                verify::may_sign(root, &key.public_key().thumbprint(), &names)?;
+            }
+            let whose = format!("the key {uri}");
+            let world = world_of(root.as_ref());
+            self.worlds
+                .admit(world, &whose, key.public_key(), key.development_only())?;
             envelope = envelope.add_signature(&key)?;
         }
         let verdict = judge(&envelope, root.as_ref(), out)?;
         let target = self.output.as_ref().unwrap_or(&self.release);
         match self.output {
             Some(_) => files::write_new(target, envelope.as_bytes())?,
-            None => files::replace(target, envelope.as_bytes())?,
+            // Somebody else may have signed meanwhile.
+            None => files::update(target, |now| Ok(Envelope::parse(now)?.join(&envelope)?.into_bytes()))?,
         }
         say_written(target, &envelope, verdict, out)
     }
+}
+
+/// The world that a root is for; the desk's where no root says it.
+fn world_of(root: Option<&TrustRoot>) -> Environment {
+    root.map_or(Environment::Development, TrustRoot::environment)
 }
 
 /// Whether the root's devices would believe it already. A missing signature is no error here: others may still sign.

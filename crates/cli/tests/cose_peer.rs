@@ -41,7 +41,7 @@ fn envelopes_and_roots_are_what_pycose_and_cbor2_read() {
         std::fs::write(desk.path("app.bin"), vec![0x42; bytes]).unwrap();
         desk.ampoule(&format!(
             "release build release.toml -o {name} --key one --key two --image-key image --root demo.ampr \
-             --passphrase-file pass"
+             --passphrase-file pass --i-know-these-production-keys-are-files"
         ))
         .ok();
         let found = ask_peers(&python, &desk, name);

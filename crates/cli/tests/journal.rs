@@ -43,7 +43,7 @@ fn every_command_that_signs_leaves_an_entry() {
     desk.ampoule("release new").ok();
     desk.ampoule("release build release.toml -o a.suit --key release --image-key image --passphrase-file pass")
         .ok();
-    desk.ampoule("release sign a.suit --key second --passphrase-file pass")
+    desk.ampoule("release sign a.suit --yes --key second --passphrase-file pass")
         .ok();
 
     let shown = desk.ampoule("journal show --json").json();

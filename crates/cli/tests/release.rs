@@ -31,10 +31,10 @@ fn the_template_builds_two_people_sign_and_a_third_verifies() {
     assert!(built.ok().contains("waits for more signatures"), "{}", built.ok());
     assert!(built.stderr().contains("1 more release signature"));
     desk.ampoule("release verify app.suit --root demo.ampr").fails(219);
-    desk.ampoule("release sign app.suit --key one --passphrase-file pass")
+    desk.ampoule("release sign app.suit --yes --key one --passphrase-file pass")
         .fails(2019);
     let signed = desk
-        .ampoule("release sign app.suit --key two --root demo.ampr --passphrase-file pass --json")
+        .ampoule("release sign app.suit --yes --key two --root demo.ampr --passphrase-file pass --json")
         .json();
     assert_eq!(signed["verdict"], "complete: its devices will believe it");
     assert_eq!(signed["signatures"].as_array().unwrap().len(), 2);

@@ -139,6 +139,32 @@ impl Envelope {
         }
         let mut blocks = present;
         blocks.push(block.borrow());
+        self.with_blocks(blocks)
+    }
+
+    /// This and another copy of the same release as one, with the signatures of both.
+    ///
+    /// Errors: [`Code::CopiesDiffer`] the other is another release; 105 too many signatures.
+    pub fn join(&self, other: &Envelope) -> Result<Envelope> {
+        let (head, others) = (self.head(), other.head());
+        let rest = |envelope: &Envelope| envelope.bytes.get(envelope.head_len..).map(<[u8]>::to_vec);
+        if head.manifest_value != others.manifest_value || rest(self) != rest(other) {
+            return Err(Code::CopiesDiffer.error("the file is another release by now"));
+        }
+        let mut blocks: Vec<Sign1> = head.blocks.filter_map(std::result::Result::ok).collect();
+        for block in others.blocks.filter_map(std::result::Result::ok) {
+            if blocks.iter().all(|present| present.kid != block.kid) {
+                blocks.push(block);
+            }
+        }
+        if blocks.len() > AUTH_BLOCKS_MAX {
+            return Err(Error::refused("the release", Reason::Limit.about("AUTH_BLOCKS_MAX")));
+        }
+        self.with_blocks(blocks)
+    }
+
+    fn with_blocks(&self, mut blocks: Vec<Sign1>) -> Result<Envelope> {
+        let head = self.head();
         blocks.sort_by_key(|block| *block.kid);
         let mut bytes = to_vec(|w| head::write_head(w, self.members.len(), &head.digest, &blocks, head.manifest));
         bytes.extend_from_slice(self.bytes.get(self.head_len..).unwrap_or(&[]));

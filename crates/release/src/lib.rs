@@ -12,6 +12,7 @@ pub mod image;
 pub mod input;
 pub mod inspect;
 pub mod recipe;
+pub mod review;
 pub mod root;
 pub mod tree;
 pub mod verify;

@@ -9,14 +9,14 @@ use codec::plan::{ChunkHashes, Digest, DigestAlgorithm, Format, Plan, Source, St
 use codec::roots::{Role, RootFile};
 use codec::suit::manifest;
 use codec::{Reason, Refused};
-use keys::{Error, Result};
+use keys::{Code, Error, Result};
 use trust::{KeyId, Sha256, TrustRoot};
 
 use crate::assemble::value_digest;
 use crate::envelope::{Envelope, MemberKind, TARGETS_MAX};
 use crate::identity;
 use crate::image::{self, Authority};
-use crate::root::{role_name, short};
+use crate::root::{Names, role_name, short};
 use crate::tree::Tree;
 
 /// A release that a trust root's devices believe, with all its members as promised.
@@ -163,6 +163,34 @@ fn signature(block: &Sign1, signed: &[u8], root: &TrustRoot) -> SignatureState {
     }
 }
 
+/// How far a release is under a root: who signed, who is missing, for a person or a script.
+pub(crate) fn standing(envelope: &Envelope, root: &TrustRoot, names: &Names) -> Result<Tree> {
+    let roles = roles(root, &signatures(envelope, root)?)?;
+    let role = |role: &RoleState| role.to_tree(names);
+    Ok(Tree::List(roles.iter().map(role).collect()))
+}
+
+/// Refuses a signer whose signature would not count under this root.
+///
+/// Errors: [`Code::SignerRevoked`], [`Code::SignerWithoutRole`].
+pub fn may_sign(root: &TrustRoot, id: &KeyId, names: &Names) -> Result<()> {
+    const DELIVERY: [Role; 3] = [Role::Release, Role::Distribute, Role::ReleaseSecond];
+    let file =
+        RootFile::decode(root.bytes(), &Limits::LINUX).map_err(|refused| Error::refused("trust root", refused))?;
+    let who = format!("key {}", names.label(id));
+    match file.root.roles.role_of(id) {
+        None => Err(Code::SignerWithoutRole.error(format!("the root does not know {who}"))),
+        Some(role) if !DELIVERY.contains(&role) => {
+            let what = format!("{who} is a {} key, and such keys do not sign releases", role_name(role));
+            Err(Code::SignerWithoutRole.error(what))
+        }
+        Some(role) if root.entries().all(|entry| entry.id != id) => {
+            Err(Code::SignerRevoked.error(format!("{who} was a {} key and is revoked", role_name(role))))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// The roles that a delivery needs under this root, with who signed.
 fn roles(root: &TrustRoot, signatures: &[SignatureState]) -> Result<Vec<RoleState>> {
     let file =
@@ -174,7 +202,9 @@ fn roles(root: &TrustRoot, signatures: &[SignatureState]) -> Result<Vec<RoleStat
     };
     let state = |role| {
         let def = file.root.roles.get(role)?;
-        let (signed, unsigned) = def.keys.iter().copied().partition(signed_by);
+        // A revoked key signs for nobody, and is missing nowhere.
+        let able = |id: &KeyId| root.entries().any(|entry| entry.id == id);
+        let (signed, unsigned) = def.keys.iter().copied().filter(able).partition(signed_by);
         Some(RoleState {
             role,
             threshold: def.threshold,
@@ -397,6 +427,18 @@ fn check_image(
         (.., found) if found.is_none() || found != counter => Err(Error::refused(name, Reason::CounterMismatch)),
         _ if verified.image_len != payload.len() => Err(Error::refused(name, Reason::SizeMismatch)),
         _ => Ok(()),
+    }
+}
+
+impl RoleState {
+    /// The same for a person or a script, with the names of people.
+    pub fn to_tree(&self, names: &Names) -> Tree {
+        let list = |ids: &[KeyId]| names.labels(ids).into_iter().map(Tree::from).collect::<Vec<_>>();
+        Tree::fields()
+            .with("role", role_name(self.role))
+            .with("needed", u64::from(self.threshold))
+            .with("signed", list(&self.signed))
+            .with("not signed", list(&self.unsigned))
     }
 }
 

@@ -26,7 +26,8 @@ const PASSPHRASE: &str = "--passphrase-file passphrase.txt";
 /// Typed wherever a production root meets these keys: they are files, because this is a demonstration.
 const DEMO_KEYS_ARE_FILES: &str = "--i-know-these-production-keys-are-files";
 /// Options that sign a release as the root demands.
-const SIGNED: &str = "--key alice.pem --key bob.pem --image-key image.pem --root root.cbor";
+const SIGNED: &str = "--key alice.pem --key bob.pem --image-key image.pem --root root.cbor \
+                      --i-know-these-production-keys-are-files";
 
 /// Tells the story.
 pub(crate) fn run(pace: Pace) -> Result<()> {
