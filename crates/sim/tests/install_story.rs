@@ -142,7 +142,7 @@ fn a_revert_is_reported_with_its_reason() {
         assert!(
             engine::report::report(device, &mut buffer)
                 .unwrap()
-                .starts_with(b"\xa8\x01\x6camp-report-1\x02\x00")
+                .starts_with(b"\xa9\x01\x6camp-report-1\x02\x00")
         );
     });
     assert_eq!(desk.old.counter, 1);
