@@ -3,6 +3,7 @@
 
 mod bench;
 mod story;
+mod tokens;
 
 use crate::{setup, sh};
 use ::release::envelope::Envelope;
@@ -21,13 +22,12 @@ pub(crate) enum Pace {
 
 /// The board that the story is about.
 const BOARD_FILE: &str = "boards/mps2-an386.toml";
-/// Options of every command that opens private keys.
-const PASSPHRASE: &str = "--passphrase-file passphrase.txt";
-/// Typed wherever a production root meets these keys: they are files, because this is a demonstration.
-const DEMO_KEYS_ARE_FILES: &str = "--i-know-these-production-keys-are-files";
-/// Options that sign a release as the root demands.
-const SIGNED: &str = "--key alice.pem --key bob.pem --image-key image.pem --root root.cbor \
-                      --i-know-these-production-keys-are-files";
+/// Option of every command that opens a token.
+const PIN: &str = "--pin-file pin.txt";
+/// The tokens of the story, one for each person or place; what their key is called too.
+const ROOT_KEYS: [&str; 3] = ["safe-a", "safe-b", "safe-c"];
+const RELEASE_KEYS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const IMAGE_KEY: &str = "builder";
 
 /// Tells the story.
 pub(crate) fn run(pace: Pace) -> Result<()> {
@@ -44,6 +44,8 @@ pub(crate) fn run(pace: Pace) -> Result<()> {
     forgeries(&mut story, &mut bench)?;
     hanging_firmware(&mut story, &mut bench)?;
     power_cut(&mut story, &mut bench)?;
+    lost_key(&mut story, &mut bench)?;
+    journal(&mut story)?;
     story.end()
 }
 
@@ -60,31 +62,69 @@ fn firmware(story: &mut Story) -> Result<std::path::PathBuf> {
 }
 
 fn keys_and_root(story: &mut Story) -> Result<()> {
-    story.scene("Keys and a trust root")?;
+    story.scene("Keys that nobody can copy, and a trust root")?;
     story.say(
-        "A product line needs three kinds of keys. Root keys say who may do what and are kept in a safe. Image keys say \
-         what may boot. Release keys say what is delivered, and here two people must agree: Alice and Bob.",
+        "A product line needs three kinds of keys. Root keys say who may do what: three, in three safes, and two must agree. \
+         Release keys say what is delivered: Alice, Bob and Carol, and two must agree. An image key says what may boot. Each \
+         is made inside a token and never leaves it; SoftHSM stands in for the hardware.",
     )?;
-    story.write("passphrase.txt", "four random words suffice\n")?;
-    for key in ["root", "image", "alice", "bob"] {
-        story.ampoule(&format!("key new {key}.pem --type p256 {PASSPHRASE}"))?;
+    let tokens: Vec<&str> = ROOT_KEYS.into_iter().chain(RELEASE_KEYS).chain([IMAGE_KEY]).collect();
+    tokens::make(story, &tokens)?;
+    for token in tokens {
+        story.ampoule(&format!("key new {} --type p256 {PIN}", uri(token)))?;
     }
     story.say("The trust root names them. It is the only thing that a device is told to believe.")?;
+    let keys = |option: &str, tokens: &[&str]| -> String {
+        tokens
+            .iter()
+            .map(|token| format!(" --{option} {}", uri(token)))
+            .collect()
+    };
     story.ampoule(&format!(
-        "trust init --output root.cbor --environment production --board board.toml --root-key root.pem --image-key \
-         image.pem --release-key alice.pem --release-key bob.pem --release-threshold 2 {PASSPHRASE} {DEMO_KEYS_ARE_FILES}"
+        "trust init --output root-1.ampr --environment production --board board.toml{} --root-threshold 2{} \
+         --release-threshold 2{} {PIN}",
+        keys("root-key", &ROOT_KEYS),
+        keys("release-key", &RELEASE_KEYS[..3]),
+        keys("image-key", &[IMAGE_KEY]),
     ))?;
     Ok(())
 }
 
+/// The key in this token.
+fn uri(token: &str) -> String {
+    format!("pkcs11:token={token};object={token}")
+}
+
+/// Options that sign a release as root 1 demands.
+fn signed() -> String {
+    signed_by("alice", "bob", "root-1.ampr")
+}
+
+fn signed_by(one: &str, other: &str, root: &str) -> String {
+    let (one, other, image) = (uri(one), uri(other), uri(IMAGE_KEY));
+    format!("--key {one} --key {other} --image-key {image} --root {root} {PIN}")
+}
+
 fn first_release(story: &mut Story) -> Result<()> {
-    story.scene("A release: one recipe, one file")?;
+    story.scene("A release: one recipe, one file, two of three people")?;
     story.say("Version 1.0.0 of the firmware was built by cargo for a Cortex-M4. A recipe says for whom it is.")?;
     story.write("release-1.toml", recipe(1, 1, "board = \"board.toml\""))?;
     story.show_file("release-1.toml")?;
-    build(story, 1, SIGNED)?;
+    story.say("Alice builds and signs it. One of three is not enough: no device would take it.")?;
+    story.ampoule(&format!(
+        "release build release-1.toml --output release-1.suit --key {} --image-key {} --root root-1.ampr {PIN}",
+        uri("alice"),
+        uri(IMAGE_KEY),
+    ))?;
+    story.ampoule_is_refused("release verify release-1.suit --root root-1.ampr", 219)?;
+    story.say("Bob is shown what he would sign, and signs exactly that: he names its digest.")?;
+    let digest = manifest_digest(&story.read("release-1.suit")?)?;
+    story.ampoule(&format!(
+        "release sign release-1.suit --key {} --root root-1.ampr --approve {digest} {PIN}",
+        uri("bob")
+    ))?;
     story.say("Anybody who has the trust root can check the file. It may now travel by anything.")?;
-    story.ampoule("release verify release-1.suit --root root.cbor")?;
+    story.ampoule("release verify release-1.suit --root root-1.ampr")?;
     Ok(())
 }
 
@@ -93,7 +133,7 @@ fn factory(story: &mut Story, bench: &mut Bench) -> Result<()> {
     bench.power_on()?;
     bench.wait(story, &["nothing may start, reason 940"])?;
     story.say("Its bootloader runs, has no root, believes nobody and waits. The root can be given once.")?;
-    story.ampoule("device provision --root root.cbor --port board.port")?;
+    story.ampoule("device provision --root root-1.ampr --port board.port")?;
     story.say("From here on only what this root allows can run. The image travels inside the release.")?;
     story.ampoule("device recover release-1.suit --port board.port")?;
     bench.wait(story, &["boot: starting 1.0.0+0 confirmed", "app: self-test passed"])
@@ -102,7 +142,7 @@ fn factory(story: &mut Story, bench: &mut Bench) -> Result<()> {
 fn update(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.scene("An update: received, tried, confirmed")?;
     story.write("release-2.toml", recipe(2, 2, "board = \"board.toml\""))?;
-    build(story, 2, SIGNED)?;
+    build(story, 2, &signed())?;
     story.say(
         "The running application receives the release: signatures, target, version and counter before the first erase, \
          every chunk before it is written. The bootloader judges the image again, swaps, and starts it on trial.",
@@ -135,16 +175,16 @@ fn forgeries(story: &mut Story, bench: &mut Bench) -> Result<()> {
         recipe(5, 5, "board = \"board.toml\"").replace("firmware-5", "firmware-2"),
     )?;
     story.ampoule(&format!(
-        "release build release-5.toml --output alone.suit --key alice.pem --image-key image.pem {PASSPHRASE}"
+        "release build release-5.toml --output alone.suit --key {} --image-key {} {PIN}",
+        uri("alice"),
+        uri(IMAGE_KEY),
     ))?;
     bench.refuses(story, "alone.suit", 219)?;
 
     story.say("A correctly signed release for another class of devices.")?;
     let other = "vendor-domain = \"ampoule.example\"\nmodel = \"AMP-OTHER-7\"";
     story.write("other.toml", recipe(6, 6, other).replace("firmware-6", "firmware-2"))?;
-    story.ampoule(&format!(
-        "release build other.toml --output other.suit {SIGNED} {PASSPHRASE}"
-    ))?;
+    story.ampoule(&format!("release build other.toml --output other.suit {}", signed()))?;
     bench.refuses(story, "other.suit", 602)?;
 
     story.say("A downgrade: release 1 was good once, and its signatures still are.")?;
@@ -155,9 +195,7 @@ fn forgeries(story: &mut Story, bench: &mut Bench) -> Result<()> {
         "old.toml",
         recipe(7, 1, "board = \"board.toml\"").replace("firmware-7", "firmware-1"),
     )?;
-    story.ampoule(&format!(
-        "release build old.toml --output old.suit {SIGNED} {PASSPHRASE}"
-    ))?;
+    story.ampoule(&format!("release build old.toml --output old.suit {}", signed()))?;
     bench.refuses(story, "old.suit", 610)
 }
 
@@ -167,7 +205,7 @@ fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
         "Release 3 is signed by everybody, and its firmware stops in an endless loop. Nobody noticed on the desk.",
     )?;
     story.write("release-3.toml", recipe(3, 3, "board = \"board.toml\""))?;
-    build(story, 3, SIGNED)?;
+    build(story, 3, &signed())?;
     story.ampoule_is_refused("device update release-3.suit --port board.port", 931)?;
     bench.wait(
         story,
@@ -185,7 +223,7 @@ fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
 fn power_cut(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.scene("Power fails in the middle of the swap")?;
     story.write("release-4.toml", recipe(4, 4, "board = \"board.toml\""))?;
-    build(story, 4, SIGNED)?;
+    build(story, 4, &signed())?;
     story.ampoule("device update release-4.suit --no-reset --port board.port")?;
     story.ampoule("device reset --port board.port")?;
     let (done, all) = bench.cut_power_in_swap()?;
@@ -210,6 +248,89 @@ fn power_cut(story: &mut Story, bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
+    story.scene("Carol's token is lost")?;
+    story.say(
+        "Whoever finds it cannot deliver with it alone, but one of two is half the way. So the next root names Dave in her \
+         place. Nobody has signed it yet, and everybody sees what would change.",
+    )?;
+    let proposed = story.ampoule(&format!(
+        "trust propose --from root-1.ampr --output root-2.ampr --board board.toml --remove-key {} --revoke {} --add-key \
+         release={} {PIN}",
+        uri("carol"),
+        uri("carol"),
+        uri("dave"),
+    ))?;
+    let digest = proposed
+        .split_whitespace()
+        .skip_while(|word| *word != "digest")
+        .nth(1)
+        .context("the proposal states no digest")?;
+    story.say("Two of the three safes are opened. Each key signs exactly this digest.")?;
+    for safe in &ROOT_KEYS[..2] {
+        story.ampoule(&format!(
+            "trust sign root-2.ampr --previous root-1.ampr --key {} --approve {digest} {PIN}",
+            uri(safe)
+        ))?;
+    }
+    story.ampoule("trust rotate --from root-1.ampr --next root-2.ampr --chain roots.ampc --board board.toml")?;
+    story.say(
+        "Alice and Dave release the next version. The chain of roots goes with it; the board walks it by itself.",
+    )?;
+    story.write(
+        "release-8.toml",
+        recipe(8, 8, "board = \"board.toml\"").replace("firmware-8", "firmware-2"),
+    )?;
+    build(story, 8, &signed_by("alice", "dave", "root-2.ampr"))?;
+    story.ampoule("device update release-8.suit --root-chain roots.ampc --port board.port")?;
+    bench.wait(
+        story,
+        &[
+            "boot: starting 2.0.0+0 trial",
+            "app: self-test passed",
+            "app: confirmed",
+        ],
+    )?;
+    let info = story.ampoule("device info --port board.port")?;
+    if !info.contains("version 2") {
+        bail!("the board does not hold root 2");
+    }
+    story.say("And the finder of Carol's token, even together with Alice, gets nothing into the board any more.")?;
+    story.write(
+        "release-9.toml",
+        recipe(9, 9, "board = \"board.toml\"").replace("firmware-9", "firmware-2"),
+    )?;
+    story.ampoule(&format!(
+        "release build release-9.toml --output carol.suit --key {} --key {} --image-key {} {PIN}",
+        uri("alice"),
+        uri("carol"),
+        uri(IMAGE_KEY),
+    ))?;
+    bench.refuses(story, "carol.suit", 219)
+}
+
+fn journal(story: &mut Story) -> Result<()> {
+    story.scene("Every signature left a trace")?;
+    story.say(
+        "The signing journal was written before each signature was released. Its entries are chained by their hashes: one \
+         that is changed or taken out is found and named.",
+    )?;
+    story.ampoule("journal verify")?;
+    let mut journal = story.read("journal.jsonl")?;
+    let middle = journal.len() / 2;
+    if let Some(byte) = journal.get_mut(middle) {
+        *byte ^= 1;
+    }
+    story.write("edited.jsonl", journal)?;
+    story.ampoule_fails("journal verify --journal edited.jsonl")
+}
+
+/// SHA-256 by which a release is signed.
+fn manifest_digest(release: &[u8]) -> Result<String> {
+    let envelope = Envelope::parse(release.to_vec())?;
+    Ok(::release::hex::text(&trust::Sha256::of(envelope.head().manifest_value)))
+}
+
 /// The recipe of a release of `firmware-<number>.bin`.
 fn recipe(number: u32, counter: u32, target: &str) -> String {
     format!(
@@ -221,7 +342,7 @@ fn recipe(number: u32, counter: u32, target: &str) -> String {
 }
 
 fn build(story: &mut Story, number: u32, keys: &str) -> Result<()> {
-    let line = format!("release build release-{number}.toml --output release-{number}.suit {keys} {PASSPHRASE}");
+    let line = format!("release build release-{number}.toml --output release-{number}.suit {keys}");
     story.ampoule(&line).map(drop)
 }
 

@@ -1,6 +1,6 @@
 //! How the story is told: scenes, sentences, commands as a person would type them, and what they answer.
 
-use crate::demo::Pace;
+use crate::demo::{Pace, tokens};
 use crate::sh;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -102,6 +102,14 @@ impl Story {
         Ok(())
     }
 
+    /// Runs `ampoule` with these words; it must be refused, with whatever number.
+    pub(super) fn ampoule_fails(&mut self, line: &str) -> Result<()> {
+        if self.run(line)?.status.success() {
+            bail!("`ampoule {line}` succeeded, which must never happen");
+        }
+        Ok(())
+    }
+
     /// Writes a file of the story.
     pub(super) fn write(&mut self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
         fs::write(self.folder.join(name), content).with_context(|| name.to_string())
@@ -142,6 +150,8 @@ impl Story {
             .args(line.split_whitespace())
             .current_dir(&self.folder)
             .env("AMPOULE_JOURNAL", self.folder.join("journal.jsonl"))
+            .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
+            .env("SOFTHSM2_CONF", self.folder.join(tokens::CONFIGURATION))
             .output()?;
         // Notes on the way first, then the result.
         for bytes in [&output.stderr, &output.stdout] {
