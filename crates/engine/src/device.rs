@@ -317,6 +317,26 @@ impl<'d, F: Flash> Device<'d, F> {
         Ok(())
     }
 
+    /// Empties the parts of the mailbox that say nothing new, also where the bootloader's note of it was lost. What the
+    /// device cannot read stays: it is the bootloader's to refuse.
+    pub(crate) fn empty_old_mail(&mut self, buffer: &mut [u8]) -> Result<(), Reason> {
+        let layout = self.config.board.layout;
+        for (kind, file) in [
+            (MailKind::Root, FileKind::Root),
+            (MailKind::Revoke, FileKind::Revoke),
+            (MailKind::Time, FileKind::Time),
+        ] {
+            let Some(mail) = Mail::find(&mut self.flash, layout, kind)? else {
+                continue;
+            };
+            let content = mail.read(&mut self.flash, buffer)?;
+            if content.is_some_and(|content| self.is_news(file, content) == Ok(false)) {
+                mailbox::clear(&mut self.flash, layout, kind)?;
+            }
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, pending: Pending) -> Result<(), Refused> {
         let version = pending.version.or(self.running.map(|image| version_of(&image)));
         self.append(JournalRecord::Committed {

@@ -241,9 +241,11 @@ impl<'m> Receiving<'m> {
     }
 
     /// Settles at start what a new root or list means for a release that is staged already: it is verified again, from its
-    /// stored head on, and given up when they no longer approve it. `buffer` is that of an installation. An application
-    /// calls this once, before anything may ask for a swap; without it such a release is not installed (1004).
+    /// stored head on, and given up when they no longer approve it; proposals that are in force by now are cleared away.
+    /// `buffer` is that of an installation. An application calls this once, before anything may ask for a swap; without
+    /// it such a release is not installed (1004).
     pub fn recheck<F: Flash>(device: &mut Device<'_, F>, buffer: &mut [u8]) -> Result<(), Refused> {
+        device.empty_old_mail(buffer)?;
         let Some(pending) = device.state().pending.filter(|_| device.is_approved_before()) else {
             return Ok(());
         };

@@ -8,6 +8,7 @@ use ampoule_sim::line::{Keys, Line, forge};
 use codec::mcuboot::trailer::SwapType;
 use codec::record::{MAIL_HEADER_BYTES, MailKind};
 use engine::boot::Reset;
+use engine::flash::Flash;
 use engine::install::Step;
 use trust::Sha256;
 
@@ -436,4 +437,20 @@ fn the_old_root_is_in_no_copy() {
         let found = trust.concat().windows(old_key.len()).any(|window| window == old_key);
         assert!(!found, "a key of the old root is left");
     }
+}
+
+/// The bootloader's note that it took a root is lost (a worn log): the proposal does not stand in the way for ever.
+#[test]
+fn a_taken_proposal_goes_also_when_its_note_is_lost() {
+    let mut line = Line::new();
+    let new = line.body.make_signed("new", 2200, 2, &[&line.keys.next_image.clone()]);
+    let second = line.second().build();
+    assert_eq!(line.send(&second), Ok(Step::ChainTaken));
+    assert_eq!(line.boot(), Boot::Runs("old", false));
+    for area in line.body.layout.boot_log {
+        let sector = line.sim.nor.sector(area.start).expect("inside the flash");
+        line.sim.nor.erase(sector).expect("powered");
+    }
+    let release = line.release(9, &new, &line.keys.next_release.clone());
+    line.update(&release, "new");
 }
