@@ -5,21 +5,28 @@ use std::path::{Path, PathBuf};
 use ::release::hex::text as hex;
 use clap::{Args, Subcommand, ValueEnum};
 use keys::lms::{self, Set, Usage};
-use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file, pkcs11};
 use serde_json::{Value, json};
 
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
+use crate::tokens::{MODULE_VARIABLE, Place};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a private key in a new, encrypted file
+    /// Make a private key in a new, encrypted file, or inside a token
     ///
-    /// The file is PKCS#8 in PEM form (PBES2: scrypt, AES-256-CBC), readable by its owner only, and never replaces
+    /// A key in a token (`pkcs11:token=NAME;object=NAME`) is made there and never leaves it. A file is PKCS#8 in PEM form (PBES2: scrypt, AES-256-CBC), readable by its owner only, and never replaces
     /// another. The public key stands in it too, so that `ampoule trust init` and `ampoule key show` need no passphrase.
     New(New),
     /// Show the public key and the names of a key
     Show(Show),
+    /// List the tokens that a PKCS#11 library knows, and the keys in them
+    List {
+        /// The vendor's PKCS#11 library
+        #[arg(long, value_name = "FILE", env = MODULE_VARIABLE)]
+        pkcs11_module: PathBuf,
+    },
 }
 
 /// Runs one `ampoule key` command.
@@ -27,13 +34,14 @@ pub(crate) fn run(command: Command, out: Out) -> Result<()> {
     match command {
         Command::New(new) => new.run(out),
         Command::Show(show) => show.run(out),
+        Command::List { pkcs11_module } => list(&pkcs11_module, out),
     }
 }
 
 #[derive(Args)]
 pub(crate) struct New {
-    /// The file to write
-    file: PathBuf,
+    /// The file to write, or the place in a token: pkcs11:token=NAME;object=NAME
+    key: KeyUri,
     /// Signature algorithm
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "ed25519")]
     algorithm: Algorithm,
@@ -100,25 +108,48 @@ impl Algorithm {
 
 impl New {
     fn run(&self, out: Out) -> Result<()> {
+        match &self.key {
+            KeyUri::File(path) => self.in_file(path, out),
+            KeyUri::Pkcs11(uri) => self.in_token(uri, out),
+            other => Err(Code::Argument.error(format!("a key cannot be made at {other}"))),
+        }
+    }
+
+    fn in_token(&self, uri: &str, out: Out) -> Result<()> {
+        if self.counter()?.is_some() || matches!(self.algorithm, Algorithm::MlDsa65) {
+            return Err(Code::KeyAlgorithm.error("keys of this algorithm are not made in tokens here"));
+        }
+        let place = Place::find(uri)?;
+        let public = place.generate(self.algorithm.stateless(), self.passphrase.pin())?;
+        let text = format!(
+            "Made in {}. The private half never leaves it: make its spare, and think of the token's own backup, now.\n{}",
+            place.token_name(),
+            prose(&public),
+        );
+        out.result(text, &describe(&self.key, &public));
+        Ok(())
+    }
+
+    fn in_file(&self, path: &Path, out: Out) -> Result<()> {
         // Before anybody thinks of a passphrase.
-        if self.file.exists() {
-            return Err(Code::KeyExists.error(format!("{} exists already", self.file.display())));
+        if path.exists() {
+            return Err(Code::KeyExists.error(format!("{} exists already", path.display())));
         }
         let counter = self.counter()?;
-        let passphrase = self.new_passphrase()?;
+        let passphrase = self.new_passphrase(path)?;
         let key = match counter {
-            Some((set, counter)) => lms::create(&self.file, set, counter, &passphrase)?,
+            Some((set, counter)) => lms::create(path, set, counter, &passphrase)?,
             None => {
                 let key = file::generate(self.algorithm.stateless())?;
-                key.save_new(&self.file, &passphrase)?;
+                key.save_new(path, &passphrase)?;
                 key
             }
         };
-        let mut description = describe(&KeyUri::File(self.file.clone()), key.public_key());
+        let mut description = describe(&self.key, key.public_key());
         description["encrypted"] = json!(true);
         let text = format!(
             "Wrote {}. Keep a copy of the file and its passphrase apart from each other: nobody can recover either.\n{}",
-            self.file.display(),
+            path.display(),
             prose(key.public_key()),
         );
         out.result(text, &description);
@@ -137,11 +168,11 @@ impl New {
         }
     }
 
-    fn new_passphrase(&self) -> Result<Passphrase> {
+    fn new_passphrase(&self, path: &Path) -> Result<Passphrase> {
         if let Some(given) = self.passphrase.given()? {
             return Ok(given);
         }
-        signing::new_passphrase(&self.file)
+        signing::new_passphrase(path)
     }
 }
 
@@ -182,6 +213,32 @@ impl Show {
         out.result(text, &description);
         Ok(())
     }
+}
+
+fn list(module: &Path, out: Out) -> Result<()> {
+    let tokens = pkcs11::list(module)?;
+    let mut text = String::new();
+    let mut described = Vec::new();
+    for token in &tokens {
+        text.push_str(&format!("{}\n", token.uri));
+        let mut keys = Vec::new();
+        for (label, id, key) in &token.keys {
+            let name = key.as_ref().map_or("of another algorithm", PublicKey::algorithm_name);
+            let key_id = key.as_ref().map(|key| hex(&key.thumbprint()));
+            text.push_str(&format!(
+                "  object={label}  id {}  {name}  {}\n",
+                hex(id),
+                key_id.as_deref().unwrap_or("")
+            ));
+            keys.push(json!({ "object": label, "id": hex(id), "algorithm": name, "key_id": key_id }));
+        }
+        described.push(json!({ "uri": token.uri.to_string(), "keys": keys }));
+    }
+    if tokens.is_empty() {
+        text = format!("{} knows no token that is initialised.", module.display());
+    }
+    out.result(text, &described);
+    Ok(())
 }
 
 fn prose(public: &PublicKey) -> String {

@@ -19,6 +19,7 @@ mod release;
 mod service;
 mod session;
 mod signing;
+mod tokens;
 mod trust;
 mod worlds;
 

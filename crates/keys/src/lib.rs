@@ -15,6 +15,7 @@ pub mod journal;
 pub mod lms;
 mod mldsa;
 pub mod passphrase;
+pub mod pkcs11;
 pub mod public;
 pub mod sample;
 #[cfg(unix)]

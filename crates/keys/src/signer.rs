@@ -242,6 +242,8 @@ pub enum DevelopmentOnly {
     PublishedSample(&'static str),
     /// Its file is not encrypted: whoever copies the file has the key.
     Unencrypted,
+    /// The token would give it away: it is extractable, or not sensitive.
+    Extractable,
     /// It is in an encrypted file: whoever copies it and learns the passphrase has the key, and nobody notices.
     File,
     /// It is behind a signing service, which signs without people.
@@ -256,6 +258,9 @@ impl fmt::Display for DevelopmentOnly {
         match self {
             Self::PublishedSample(name) => write!(f, "everybody has this key: it is MCUboot's published sample {name}"),
             Self::SigningService => f.write_str("a signing service signs with it, without people"),
+            Self::Extractable => {
+                f.write_str("the token does not keep the key to itself: it is extractable or not sensitive")
+            }
             Self::Unencrypted => f.write_str("the key file is not encrypted: whoever copies it can sign"),
             Self::File => f.write_str("the key is in a file: whoever copies it and learns its passphrase can sign"),
             Self::LmsFile => f.write_str("an LMS key in a file: a copy that is put back gives it away"),

@@ -22,8 +22,6 @@ pub(crate) enum Pace {
 
 /// The board that the story is about.
 const BOARD_FILE: &str = "boards/mps2-an386.toml";
-/// Option of every command that opens a token.
-const PIN: &str = "--pin-file pin.txt";
 /// The tokens of the story, one for each person or place; what their key is called too.
 const ROOT_KEYS: [&str; 3] = ["safe-a", "safe-b", "safe-c"];
 const RELEASE_KEYS: [&str; 4] = ["alice", "bob", "carol", "dave"];
@@ -71,7 +69,7 @@ fn keys_and_root(story: &mut Story) -> Result<()> {
     let tokens: Vec<&str> = ROOT_KEYS.into_iter().chain(RELEASE_KEYS).chain([IMAGE_KEY]).collect();
     tokens::make(story, &tokens)?;
     for token in tokens {
-        story.ampoule(&format!("key new {} --type p256 {PIN}", uri(token)))?;
+        story.ampoule(&format!("key new {} --type p256", uri(token)))?;
     }
     story.say("The trust root names them. It is the only thing that a device is told to believe.")?;
     let keys = |option: &str, tokens: &[&str]| -> String {
@@ -82,7 +80,7 @@ fn keys_and_root(story: &mut Story) -> Result<()> {
     };
     story.ampoule(&format!(
         "trust init --output root-1.ampr --environment production --board board.toml{} --root-threshold 2{} \
-         --release-threshold 2{} {PIN}",
+         --release-threshold 2{}",
         keys("root-key", &ROOT_KEYS),
         keys("release-key", &RELEASE_KEYS[..3]),
         keys("image-key", &[IMAGE_KEY]),
@@ -90,9 +88,9 @@ fn keys_and_root(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The key in this token.
+/// The key in this token. Each token has its own PIN, so each URI says where that is.
 fn uri(token: &str) -> String {
-    format!("pkcs11:token={token};object={token}")
+    format!("pkcs11:token={token};object={token}?pin-source=file:{token}.pin")
 }
 
 /// Options that sign a release as root 1 demands.
@@ -102,7 +100,7 @@ fn signed() -> String {
 
 fn signed_by(one: &str, other: &str, root: &str) -> String {
     let (one, other, image) = (uri(one), uri(other), uri(IMAGE_KEY));
-    format!("--key {one} --key {other} --image-key {image} --root {root} {PIN}")
+    format!("--key {one} --key {other} --image-key {image} --root {root}")
 }
 
 fn first_release(story: &mut Story) -> Result<()> {
@@ -112,7 +110,7 @@ fn first_release(story: &mut Story) -> Result<()> {
     story.show_file("release-1.toml")?;
     story.say("Alice builds and signs it. One of three is not enough: no device would take it.")?;
     story.ampoule(&format!(
-        "release build release-1.toml --output release-1.suit --key {} --image-key {} --root root-1.ampr {PIN}",
+        "release build release-1.toml --output release-1.suit --key {} --image-key {} --root root-1.ampr",
         uri("alice"),
         uri(IMAGE_KEY),
     ))?;
@@ -120,7 +118,7 @@ fn first_release(story: &mut Story) -> Result<()> {
     story.say("Bob is shown what he would sign, and signs exactly that: he names its digest.")?;
     let digest = manifest_digest(&story.read("release-1.suit")?)?;
     story.ampoule(&format!(
-        "release sign release-1.suit --key {} --root root-1.ampr --approve {digest} {PIN}",
+        "release sign release-1.suit --key {} --root root-1.ampr --approve {digest}",
         uri("bob")
     ))?;
     story.say("Anybody who has the trust root can check the file. It may now travel by anything.")?;
@@ -175,7 +173,7 @@ fn forgeries(story: &mut Story, bench: &mut Bench) -> Result<()> {
         recipe(5, 5, "board = \"board.toml\"").replace("firmware-5", "firmware-2"),
     )?;
     story.ampoule(&format!(
-        "release build release-5.toml --output alone.suit --key {} --image-key {} {PIN}",
+        "release build release-5.toml --output alone.suit --key {} --image-key {}",
         uri("alice"),
         uri(IMAGE_KEY),
     ))?;
@@ -256,7 +254,7 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
     )?;
     let proposed = story.ampoule(&format!(
         "trust propose --from root-1.ampr --output root-2.ampr --board board.toml --remove-key {} --revoke {} --add-key \
-         release={} {PIN}",
+         release={}",
         uri("carol"),
         uri("carol"),
         uri("dave"),
@@ -269,7 +267,7 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.say("Two of the three safes are opened. Each key signs exactly this digest.")?;
     for safe in &ROOT_KEYS[..2] {
         story.ampoule(&format!(
-            "trust sign root-2.ampr --previous root-1.ampr --key {} --approve {digest} {PIN}",
+            "trust sign root-2.ampr --previous root-1.ampr --key {} --approve {digest}",
             uri(safe)
         ))?;
     }
@@ -301,7 +299,7 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
         recipe(9, 9, "board = \"board.toml\"").replace("firmware-9", "firmware-2"),
     )?;
     story.ampoule(&format!(
-        "release build release-9.toml --output carol.suit --key {} --key {} --image-key {} {PIN}",
+        "release build release-9.toml --output carol.suit --key {} --key {} --image-key {}",
         uri("alice"),
         uri("carol"),
         uri(IMAGE_KEY),

@@ -14,7 +14,7 @@ pub(super) const CONFIGURATION: &str = "softhsm2.conf";
 /// Bytes of a PIN before they are written as digits.
 const PIN_BYTES: usize = 6;
 
-/// Makes empty tokens of these names, all with one PIN, which `pin.txt` holds.
+/// Makes empty tokens of these names, each with a PIN of its own in `NAME.pin`.
 pub(super) fn make(story: &mut Story, names: &[&str]) -> Result<()> {
     let folder = story.folder.join("tokens");
     fs::create_dir_all(&folder)?;
@@ -25,9 +25,9 @@ pub(super) fn make(story: &mut Story, names: &[&str]) -> Result<()> {
             folder.display()
         ),
     )?;
-    let pin = random_digits()?;
-    story.write("pin.txt", format!("{pin}\n"))?;
     for name in names {
+        let pin = random_digits()?;
+        story.write(&format!("{name}.pin"), format!("{pin}\n"))?;
         let mut command = sh::program("softhsm2-util");
         command.env("SOFTHSM2_CONF", story.folder.join(CONFIGURATION));
         // SoftHSM takes a PIN on the command line only; a real token is initialised with its own tool, at its own prompt.
