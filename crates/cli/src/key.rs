@@ -5,42 +5,41 @@ use std::path::{Path, PathBuf};
 use ::release::hex::text as hex;
 use clap::{Args, Subcommand, ValueEnum};
 use keys::lms::{self, Set, Usage};
-use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file, pkcs11};
+use keys::pkcs11::Pkcs11Uri;
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
 use serde_json::{Value, json};
 
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
-use crate::tokens::{MODULE_VARIABLE, Place};
+use crate::token;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a private key in a new, encrypted file, or inside a token
+    /// Make a private key: in a new, encrypted file, or in a token (pkcs11:token=NAME;object=NAME)
     ///
-    /// A key in a token (`pkcs11:token=NAME;object=NAME`) is made there and never leaves it. A file is PKCS#8 in PEM form (PBES2: scrypt, AES-256-CBC), readable by its owner only, and never replaces
+    /// In a token the key is sensitive, cannot be extracted and only signs; its private half never leaves the token.
+    ///
+    /// The file is PKCS#8 in PEM form (PBES2: scrypt, AES-256-CBC), readable by its owner only, and never replaces
     /// another. The public key stands in it too, so that `ampoule trust init` and `ampoule key show` need no passphrase.
     New(New),
+    /// List the tokens of a PKCS#11 library with their public keys
+    List,
     /// Show the public key and the names of a key
     Show(Show),
-    /// List the tokens that a PKCS#11 library knows, and the keys in them
-    List {
-        /// The vendor's PKCS#11 library
-        #[arg(long, value_name = "FILE", env = MODULE_VARIABLE)]
-        pkcs11_module: PathBuf,
-    },
 }
 
 /// Runs one `ampoule key` command.
 pub(crate) fn run(command: Command, out: Out) -> Result<()> {
     match command {
         Command::New(new) => new.run(out),
+        Command::List => list(out),
         Command::Show(show) => show.run(out),
-        Command::List { pkcs11_module } => list(&pkcs11_module, out),
     }
 }
 
 #[derive(Args)]
 pub(crate) struct New {
-    /// The file to write, or the place in a token: pkcs11:token=NAME;object=NAME
+    /// The file to write, or the URI of a key in a token
     key: KeyUri,
     /// Signature algorithm
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "ed25519")]
@@ -111,23 +110,8 @@ impl New {
         match &self.key {
             KeyUri::File(path) => self.in_file(path, out),
             KeyUri::Pkcs11(uri) => self.in_token(uri, out),
-            other => Err(Code::Argument.error(format!("a key cannot be made at {other}"))),
+            other => Err(Code::Argument.error(format!("no key can be made at {other}"))),
         }
-    }
-
-    fn in_token(&self, uri: &str, out: Out) -> Result<()> {
-        if self.counter()?.is_some() || matches!(self.algorithm, Algorithm::MlDsa65) {
-            return Err(Code::KeyAlgorithm.error("keys of this algorithm are not made in tokens here"));
-        }
-        let place = Place::find(uri)?;
-        let public = place.generate(self.algorithm.stateless(), self.passphrase.pin())?;
-        let text = format!(
-            "Made in {}. The private half never leaves it: make its spare, and think of the token's own backup, now.\n{}",
-            place.token_name(),
-            prose(&public),
-        );
-        out.result(text, &describe(&self.key, &public));
-        Ok(())
     }
 
     fn in_file(&self, path: &Path, out: Out) -> Result<()> {
@@ -156,6 +140,16 @@ impl New {
         Ok(())
     }
 
+    fn in_token(&self, uri: &str, out: Out) -> Result<()> {
+        if self.algorithm.lms().is_some() {
+            return Err(Code::KeyAlgorithm.error("LMS keys are not made in tokens here"));
+        }
+        let public = token::generate(uri, self.algorithm.stateless(), &self.passphrase.pin)?;
+        let text = format!("Made {uri}. It never leaves the token.\n{}", prose(&public));
+        out.result(text, &describe(&self.key, &public));
+        Ok(())
+    }
+
     /// Parameter set and counter of an LMS key.
     fn counter(&self) -> Result<Option<(Set, &Path)>> {
         match (self.algorithm.lms(), &self.lms_counter) {
@@ -174,6 +168,29 @@ impl New {
         }
         signing::new_passphrase(path)
     }
+}
+
+fn list(out: Out) -> Result<()> {
+    let (mut lines, mut tokens) = (Vec::new(), Vec::new());
+    for found in token::list()? {
+        lines.push(found.uri.to_string());
+        let mut keys = Vec::new();
+        for (label, id, public) in &found.keys {
+            let uri = Pkcs11Uri {
+                token: found.uri.token.clone(),
+                object: Some(label.clone()),
+                id: Some(id.clone()),
+                ..Pkcs11Uri::default()
+            };
+            let algorithm = public.as_ref().map_or("not used here", PublicKey::algorithm_name);
+            lines.push(format!("  {uri}  {algorithm}"));
+            let key_id = public.as_ref().map(|key| hex(&key.thumbprint()));
+            keys.push(json!({"key": uri.to_string(), "algorithm": algorithm, "key_id": key_id}));
+        }
+        tokens.push(json!({"token": found.uri.to_string(), "keys": keys}));
+    }
+    out.result(lines.join("\n"), &json!({ "tokens": tokens }));
+    Ok(())
 }
 
 #[derive(Args)]
@@ -213,32 +230,6 @@ impl Show {
         out.result(text, &description);
         Ok(())
     }
-}
-
-fn list(module: &Path, out: Out) -> Result<()> {
-    let tokens = pkcs11::list(module)?;
-    let mut text = String::new();
-    let mut described = Vec::new();
-    for token in &tokens {
-        text.push_str(&format!("{}\n", token.uri));
-        let mut keys = Vec::new();
-        for (label, id, key) in &token.keys {
-            let name = key.as_ref().map_or("of another algorithm", PublicKey::algorithm_name);
-            let key_id = key.as_ref().map(|key| hex(&key.thumbprint()));
-            text.push_str(&format!(
-                "  object={label}  id {}  {name}  {}\n",
-                hex(id),
-                key_id.as_deref().unwrap_or("")
-            ));
-            keys.push(json!({ "object": label, "id": hex(id), "algorithm": name, "key_id": key_id }));
-        }
-        described.push(json!({ "uri": token.uri.to_string(), "keys": keys }));
-    }
-    if tokens.is_empty() {
-        text = format!("{} knows no token that is initialised.", module.display());
-    }
-    out.result(text, &described);
-    Ok(())
 }
 
 fn prose(public: &PublicKey) -> String {

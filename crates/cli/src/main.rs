@@ -19,7 +19,7 @@ mod release;
 mod service;
 mod session;
 mod signing;
-mod tokens;
+mod token;
 mod trust;
 mod worlds;
 
@@ -37,6 +37,15 @@ pub(crate) struct Cli {
     /// Print one JSON document instead of prose; errors go to standard error as JSON too
     #[arg(long, global = true)]
     json: bool,
+    /// PKCS#11 library of the vendor, for keys in tokens that do not name it (module-path=FILE in their URI)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AMPOULE_PKCS11_MODULE",
+        hide_env_values = true
+    )]
+    pkcs11_module: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -77,6 +86,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = Out { json: cli.json };
+    token::use_module(cli.pkcs11_module);
     let done = match cli.command {
         Command::Key(command) => key::run(command, out),
         Command::Backup(command) => backup::run(command, out),

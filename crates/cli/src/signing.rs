@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::journal::JournalArgs;
 use crate::out::Out;
-use crate::tokens::{self, PinArgs};
+use crate::token::{self, PinArgs};
 
 /// Where the passphrase of private key files comes from (asked at the terminal when neither is given), and where what they
 /// sign is entered.
@@ -29,9 +29,9 @@ pub(crate) struct PassphraseArgs {
     /// Name of the environment variable that holds the passphrase of every encrypted key given
     #[arg(long, value_name = "NAME")]
     passphrase_env: Option<String>,
-    /// The PIN of a token.
+    /// Where the PIN of a token comes from.
     #[command(flatten)]
-    pin: PinArgs,
+    pub(crate) pin: Box<PinArgs>,
     /// Where what they sign is entered.
     #[command(flatten)]
     journal: JournalArgs,
@@ -62,11 +62,6 @@ impl PassphraseArgs {
     /// A key that is in memory only, tied to the signing journal.
     pub(crate) fn journaled(&self, key: FileKey, out: Out) -> Result<Box<dyn Signer>> {
         Ok(Box::new(Journaled::new(key, self.journal.context(out)?)))
-    }
-
-    /// Where the PIN of a token comes from.
-    pub(crate) fn pin(&self) -> &PinArgs {
-        &self.pin
     }
 
     /// The passphrase of a file or environment variable, if one was named.
@@ -100,7 +95,6 @@ pub(crate) fn new_passphrase(path: &Path) -> Result<Passphrase> {
     }
 }
 
-/// The first line of a file. Error: [`Code::PassphraseFile`].
 pub(crate) fn from_file(path: &Path) -> Result<Passphrase> {
     let failed = |error| Code::PassphraseFile.error(format!("{} cannot be read: {error}", path.display()));
     let mut contents = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX + 2));
@@ -111,8 +105,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Passphrase> {
     Ok(Passphrase::from_first_line(contents))
 }
 
-/// What an environment variable holds. Error: [`Code::PassphraseEnv`].
-pub(crate) fn from_env(name: &str) -> Result<Passphrase> {
+fn from_env(name: &str) -> Result<Passphrase> {
     std::env::var(name)
         .map(Passphrase::new)
         .map_err(|_| Code::PassphraseEnv.error(format!("the environment variable {name} is not set")))
@@ -160,7 +153,7 @@ fn open_unjournaled(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Resu
     let key: Box<dyn Signer> = match uri {
         KeyUri::File(path) => Box::new(open_file(path, passphrase)?),
         KeyUri::Service(uri) => Box::new(open_service(uri)?),
-        KeyUri::Pkcs11(uri) => Box::new(tokens::Place::find(uri)?.open(&passphrase.pin)?),
+        KeyUri::Pkcs11(uri) => Box::new(token::open(uri, &passphrase.pin)?),
         _ => return Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
     };
     if let Some(reason) = key.development_only().filter(|reason| *reason != DevelopmentOnly::File) {
@@ -215,7 +208,7 @@ pub(crate) fn public(uri: &KeyUri) -> Result<PublicKey> {
     match uri {
         KeyUri::File(path) => PublicKey::read(path),
         KeyUri::Service(uri) => Ok(open_service(uri)?.public_key().clone()),
-        KeyUri::Pkcs11(uri) => tokens::Place::find(uri)?.public(),
+        KeyUri::Pkcs11(uri) => token::public(uri),
         _ => Err(Code::Argument.error(format!("{uri} names a kind of key that is not known here"))),
     }
 }

@@ -60,7 +60,7 @@ codes! {
 
     Pkcs11Uri = 2030, "PKCS11_URI", "Write it as pkcs11:token=NAME;object=NAME (RFC 7512); `ampoule key list` shows what there is.";
     PinOnCommandLine = 2031, "PIN_ON_COMMAND_LINE", "Change the PIN, since others may have seen it; then give --pin-file FILE, --pin-env NAME or pin-source=file:FILE in the URI.";
-    Pkcs11Module = 2032, "PKCS11_MODULE", "Name the vendor's PKCS#11 library in the environment variable AMPOULE_PKCS11_MODULE, or as ?module-path=FILE in the URI; docs/hardware-keys.md lists it for common tokens.";
+    Pkcs11Module = 2032, "PKCS11_MODULE", "Give the vendor's PKCS#11 library with --pkcs11-module FILE or the environment variable AMPOULE_PKCS11_MODULE; docs/hardware-keys.md names it for common tokens.";
     TokenMissing = 2033, "TOKEN_MISSING", "Plug the token in and check its name with `ampoule key list`.";
     TokenAmbiguous = 2034, "TOKEN_AMBIGUOUS", "Add what tells them apart, such as serial=NUMBER, to the URI; `ampoule key list` shows it.";
     TokenRemoved = 2035, "TOKEN_REMOVED", "Nothing was signed or written; plug the token in and run the same command again.";

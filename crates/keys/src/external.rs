@@ -96,8 +96,11 @@ fn forms(algorithm: SignatureAlgorithm, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         _ => None,
     };
     let from_der = from_der.map(|signature| signature.to_bytes().to_vec());
-    // The only length of both algorithms.
-    let raw = (bytes.len() == 64).then_some(bytes);
+    let is_raw = match algorithm {
+        SignatureAlgorithm::Esp256 | SignatureAlgorithm::Ed25519 => bytes.len() == 64,
+        _ => bytes.len() > 64,
+    };
+    let raw = is_raw.then_some(bytes);
     from_der.into_iter().chain(raw).collect()
 }
 

@@ -242,8 +242,6 @@ pub enum DevelopmentOnly {
     PublishedSample(&'static str),
     /// Its file is not encrypted: whoever copies the file has the key.
     Unencrypted,
-    /// The token would give it away: it is extractable, or not sensitive.
-    Extractable,
     /// It is in an encrypted file: whoever copies it and learns the passphrase has the key, and nobody notices.
     File,
     /// It is behind a signing service, which signs without people.
@@ -251,6 +249,8 @@ pub enum DevelopmentOnly {
     /// It is an LMS key whose state is a file: a copy put back signs twice with one index and gives the key away. In
     /// production the tree belongs into a hardware module that counts for itself.
     LmsFile,
+    /// The token would give it away: it is extractable, or not sensitive.
+    Extractable,
 }
 
 impl fmt::Display for DevelopmentOnly {

@@ -36,14 +36,9 @@ const TOOLS: &[Tool] = &[
         packages: &["gcc", "libc6-dev"],
     },
     Tool {
-        what: "SoftHSM, a PKCS#11 token in software, and pkcs11-tool, which looks into it",
-        present: || sh::exists("softhsm2-util") && sh::exists("pkcs11-tool"),
-        packages: &["softhsm2", "opensc"],
-    },
-    Tool {
-        what: "OpenSSL's command line",
-        present: || sh::exists("openssl"),
-        packages: &["openssl"],
+        what: "SoftHSM, a PKCS#11 token in software, with pkcs11-tool and openssl beside it",
+        present: || sh::exists("softhsm2-util") && sh::exists("pkcs11-tool") && sh::exists("openssl"),
+        packages: &["softhsm2", "opensc", "openssl"],
     },
     Tool {
         what: "git",

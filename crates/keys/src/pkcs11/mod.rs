@@ -96,6 +96,26 @@ impl Token {
         &self.name
     }
 
+    /// Whether this process has logged in to it already.
+    pub fn is_logged_in(&self) -> bool {
+        use cryptoki::session::SessionState::{RoUser, RwUser};
+        let state = |session: Session| {
+            Ok(session
+                .get_session_info()
+                .map_err(|e| failed(&self.name, e))?
+                .session_state())
+        };
+        self.session(Access::Read)
+            .and_then(state)
+            .is_ok_and(|state| matches!(state, RoUser | RwUser))
+    }
+
+    /// Whether it asks for its PIN on a keypad of its own.
+    pub fn has_keypad(&self) -> bool {
+        let info = self.module.get_token_info(self.slot);
+        info.is_ok_and(|info| info.protected_authentication_path())
+    }
+
     /// The public half of the key that the URI names, which needs no PIN.
     ///
     /// Errors: [`Code::TokenKeyMissing`], [`Code::TokenKeyTwice`], [`Code::KeyAlgorithm`].
@@ -236,13 +256,10 @@ impl Token {
 
     /// Logs in. A login counts for the whole process; whoever is in already stays in.
     fn login(&self, session: &Session, pin: Option<&Passphrase>) -> Result<()> {
-        let info = self
-            .module
-            .get_token_info(self.slot)
-            .map_err(|e| failed(&self.name, e))?;
         let done = match pin {
             Some(pin) => session.login_with_raw(UserType::User, &RawAuthPin::new(Box::new(pin.as_bytes().to_vec()))),
-            None if info.protected_authentication_path() => session.login(UserType::User, None),
+            None if self.is_logged_in() => return Ok(()),
+            None if self.has_keypad() => session.login(UserType::User, None),
             None => return Err(Code::PinNeeded.error(format!("{} wants its PIN", self.name))),
         };
         done.or_else(|e| self.login_failed(e))

@@ -1,0 +1,176 @@
+//! Keys in a token on the command line, with SoftHSM as the token.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::Desk;
+
+const PIN: &str = "271828";
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+#[test]
+fn a_key_in_a_token_is_made_listed_shown_and_signs() {
+    let Some(bench) = Bench::new(&["release"]) else { return };
+    for algorithm in ["p256", "ed25519"] {
+        let uri = format!("pkcs11:token=release;object={algorithm}");
+        bench.ok(&["key", "new", &uri, "--type", algorithm, "--pin-file", "pin"]);
+        // Public halves are had without the PIN.
+        let listed = bench.ok(&["key", "list"]);
+        assert!(listed.contains(&format!("object={algorithm};id=%")), "{listed}");
+        let pem = bench.ok(&["key", "show", &uri, "--pem"]);
+        std::fs::write(bench.desk.path("public.pem"), pem).unwrap();
+
+        let options = [
+            "-v",
+            "1.2.3",
+            "-H",
+            "32",
+            "-S",
+            "0x4000",
+            "--pad-header",
+            "fw.bin",
+            "signed.bin",
+        ];
+        bench.ok(&[&["image", "sign", "-k", &uri, "--pin-env", "PIN"], &options[..]].concat());
+        bench.ok(&["image", "verify", "-k", "public.pem", "signed.bin"]);
+        bench.ok(&["image", "verify", "-k", &uri, "signed.bin"]);
+        bench.fails(&["key", "new", &uri, "--type", algorithm, "--pin-file", "pin"], 2043);
+    }
+}
+
+#[test]
+fn every_mistake_with_a_token_ends_in_its_number() {
+    let Some(bench) = Bench::new(&["release", "other"]) else {
+        return;
+    };
+    let uri = "pkcs11:token=release;object=a";
+    bench.ok(&["key", "new", uri, "--type", "p256", "--pin-file", "pin"]);
+    bench.ok(&[
+        "key",
+        "new",
+        "pkcs11:token=other;object=a",
+        "--type",
+        "p256",
+        "--pin-file",
+        "pin",
+    ]);
+    std::fs::write(bench.desk.path("wrong"), "314159").unwrap();
+    for (arguments, number) in [
+        (&["key", "show", "pkcs11:token"][..], 2030),
+        (&["key", "show", "pkcs11:token=release?pin-value=271828"], 2031),
+        (
+            &["key", "show", "pkcs11:token=release;object=a?module-path=/nowhere.so"],
+            2032,
+        ),
+        (&["key", "show", "pkcs11:token=nobody;object=a"], 2033),
+        (&["key", "show", "pkcs11:object=a"], 2034),
+        (&["key", "show", uri, "--unlock"], 2036),
+        (&["key", "show", uri, "--unlock", "--pin-file", "wrong"], 2037),
+        (&["key", "show", uri, "--unlock", "--pin-file", "missing"], 2039),
+        (&["key", "show", uri, "--unlock", "--pin-env", "UNSET"], 2039),
+        (&["key", "show", "pkcs11:token=release;object=b"], 2040),
+        (
+            &["key", "new", "pkcs11:token=release;object=b", "--type", "lms-h5-w8"],
+            2011,
+        ),
+    ] {
+        let message = bench.fails(arguments, number);
+        assert!(!message.contains(PIN) && !message.contains("314159"), "{message}");
+    }
+    // One PIN is tried on one token only; each token's own pin-source serves both.
+    let options = [
+        "-v",
+        "1",
+        "-H",
+        "32",
+        "-S",
+        "0x4000",
+        "--pad-header",
+        "fw.bin",
+        "signed.bin",
+    ];
+    let other = "pkcs11:token=other;object=a";
+    let both = ["image", "sign", "--pin-file", "pin", "-k", uri, "-k", other];
+    bench.fails(&[&both[..], &options].concat(), 2047);
+    assert!(!bench.desk.path("signed.bin").exists());
+    let (one, two) = (
+        format!("{uri}?pin-source=file:pin"),
+        format!("{other}?pin-source=file:pin"),
+    );
+    bench.ok(&[&["image", "sign", "-k", &one, "-k", &two], &options[..]].concat());
+}
+
+/// A desk with tokens of its own, all with one PIN.
+struct Bench {
+    desk: Desk,
+}
+
+impl Bench {
+    fn new(tokens: &[&str]) -> Option<Bench> {
+        let present = Path::new(MODULE).exists();
+        assert!(
+            present || std::env::var_os("CI").is_none(),
+            "CI needs SoftHSM: run `cargo xtask test`"
+        );
+        if !present {
+            eprintln!("skipped: there is no SoftHSM here; `cargo xtask setup` installs it");
+            return None;
+        }
+        let bench = Bench { desk: Desk::new() };
+        std::fs::create_dir(bench.desk.path("tokens")).unwrap();
+        let folder = bench.desk.path("tokens").display().to_string();
+        std::fs::write(
+            bench.desk.path("softhsm2.conf"),
+            format!("directories.tokendir = {folder}\n"),
+        )
+        .unwrap();
+        std::fs::write(bench.desk.path("pin"), PIN).unwrap();
+        std::fs::write(bench.desk.path("fw.bin"), [1; 1000]).unwrap();
+        for token in tokens {
+            let init = [
+                "--init-token",
+                "--free",
+                "--so-pin",
+                "0000",
+                "--pin",
+                PIN,
+                "--label",
+                token,
+            ];
+            assert!(bench.run("softhsm2-util", &init).status.success());
+        }
+        Some(bench)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        Command::new(program)
+            .args(arguments)
+            .current_dir(self.desk.directory())
+            .env("SOFTHSM2_CONF", self.desk.path("softhsm2.conf"))
+            .env("AMPOULE_PKCS11_MODULE", MODULE)
+            .env("PIN", PIN)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(env!("CARGO_BIN_EXE_ampoule"), arguments);
+        let failed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ampoule {arguments:?}: {failed}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &[&str], number: u16) -> String {
+        let output = self.run(env!("CARGO_BIN_EXE_ampoule"), arguments);
+        let failed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "ampoule {arguments:?}: {failed}");
+        assert!(
+            failed.contains(&format!("({number} ")),
+            "ampoule {arguments:?}: {failed}"
+        );
+        failed
+    }
+}
