@@ -89,7 +89,7 @@ fn a_root_that_would_need_more_signatures_than_a_file_holds_is_refused() {
     let old = content(&old_keys, 9, &rest);
     let mut new = content(&new_keys, 9, &rest);
     new.version = 2;
-    assert!(18 > ROOT_BLOCKS_MAX);
+    const { assert!(18 > ROOT_BLOCKS_MAX) };
     assert!(check(&new, &old, Limits::LINUX).unwrap_err().is(Code::RootUnsignable));
     // With one old threshold lower there is room, if the file may be as long.
     let old = content(&old_keys, 7, &rest);

@@ -284,13 +284,13 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
     bench.wait(
         story,
         &[
-            "boot: starting 2.0.0+0 trial",
+            "boot: starting 8.0.0+0 trial",
             "app: self-test passed",
             "app: confirmed",
         ],
     )?;
     let info = story.ampoule("device info --port board.port")?;
-    if !info.contains("version 2") {
+    if !info.contains("version 2, production") {
         bail!("the board does not hold root 2");
     }
     story.say("And the finder of Carol's token, even together with Alice, gets nothing into the board any more.")?;

@@ -3,6 +3,7 @@
 mod bench;
 pub(crate) mod elf;
 mod lms;
+mod sign;
 
 use crate::setup;
 use anyhow::{Result, bail};
@@ -37,7 +38,18 @@ fn figure(name: &'static str, value: u64) -> Figure {
 impl Figure {
     /// The same with its bar.
     fn at_most(self, bar: u64) -> Figure {
-        Figure { bar: Some(bar), ..self }
+        Figure {
+            bar: Some(Bar::Max(bar)),
+            ..self
+        }
+    }
+
+    /// The same with a bar that it must reach.
+    fn at_least(self, bar: u64) -> Figure {
+        Figure {
+            bar: Some(Bar::Min(bar)),
+            ..self
+        }
     }
 }
 
@@ -45,8 +57,17 @@ impl Figure {
 struct Figure {
     name: &'static str,
     value: u64,
-    /// The first bar: not above this.
-    bar: Option<u64>,
+    /// The first bar.
+    bar: Option<Bar>,
+}
+
+/// What a figure must not pass.
+#[derive(Clone, Copy)]
+enum Bar {
+    /// Not above this.
+    Max(u64),
+    /// Not below this.
+    Min(u64),
 }
 
 /// Measures an area and prints its figures.
@@ -55,13 +76,16 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
     let figures = match area {
         "boot" => boot()?,
         "install" => install()?,
-        "sign" => lms::lms()?,
+        "sign" => [sign::sign()?, lms::lms()?].into_iter().flatten().collect(),
+        sign::TOKEN_AREA => sign::token()?,
         other => bail!("there is no area `{other}`; there are boot, install and sign"),
     };
     for Figure { name, value, bar } in &figures {
-        let bar = match bar {
-            Some(bar) if value > bar => format!("above {bar}"),
-            Some(bar) => format!("at most {bar}"),
+        let bar = match *bar {
+            Some(Bar::Max(bar)) if *value > bar => format!("above {bar}"),
+            Some(Bar::Max(bar)) => format!("at most {bar}"),
+            Some(Bar::Min(bar)) if *value < bar => format!("below {bar}"),
+            Some(Bar::Min(bar)) => format!("at least {bar}"),
             None => String::new(),
         };
         println!("{name:<36} {value:>12}  {bar}");
