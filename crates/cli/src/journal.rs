@@ -568,30 +568,7 @@ const DAY_SECONDS: u64 = 86_400;
 
 /// `YYYY-MM-DDThh:mm:ssZ` of seconds since 1970 UTC.
 pub(crate) fn time_text(at: u64) -> String {
-    let (year, month, day) = date_of_day(at / DAY_SECONDS);
-    let second = at % DAY_SECONDS;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// The proleptic Gregorian date of a day since 1970-01-01: counted in eras of 400 years that start on 1 March.
-fn date_of_day(day: u64) -> (u64, u64, u64) {
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, date)
+    ::release::time::utc(at)
 }
 
 fn time_from_text(text: &str) -> Result<u64, String> {

@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod recipe;
 pub mod review;
 pub mod root;
+pub mod time;
 pub mod tree;
 pub mod verify;
 

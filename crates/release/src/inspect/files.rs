@@ -159,24 +159,9 @@ fn minima(minima: &MinSequences) -> Option<Vec<Tree>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// Seconds since 1970 and the date they mean (civil calendar from days, proleptic Gregorian).
+/// Seconds since 1970 and the date they mean.
 pub fn moment(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z ({seconds})")
+    format!("{} ({seconds})", crate::time::utc(seconds))
 }
 
 /// A key, board file or recipe; `None` for other text.
