@@ -87,7 +87,7 @@ fn a_restored_key_is_saved_under_a_new_passphrase() {
         .unwrap()
         .unlock(Some(&passphrase))
         .unwrap();
-    assert!(again.development_only().is_none());
+    assert_eq!(again.development_only(), Some(ampoule_keys::DevelopmentOnly::File));
 }
 
 fn bare(key: FileKey) -> ampoule_keys::Result<Box<dyn Signer>> {
