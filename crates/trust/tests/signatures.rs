@@ -1,6 +1,6 @@
 //! Signature verification: published vectors, edge cases made by arithmetic, and agreement with a second implementation.
 
-use ampoule_trust::alg::{PortableEd25519, PortableP256};
+use ampoule_trust::alg::{Algorithms, PortableEd25519, PortableP256};
 use ampoule_trust::{BadSignature, PORTABLE, PublicKey, Sha256, SignatureAlgorithm, Verifier, WeakKey, raw_key};
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT as B, EIGHT_TORSION};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
@@ -104,7 +104,11 @@ fn the_key_decides() {
     assert_eq!(PortableEd25519.check_key(&p256), Err(WeakKey));
     assert_eq!(PortableP256.verify(&ed25519, &[b""], &[1; 64]), Err(BadSignature));
     assert_eq!(PortableEd25519.verify(&p256, &[b""], &[1; 64]), Err(BadSignature));
-    assert!(PORTABLE.for_key(&PublicKey::HssLms { public: b"lms" }).is_none());
+    let lms = PublicKey::HssLms { public: b"lms" };
+    let verifier = PORTABLE.for_key(&lms).expect("LMS is among them");
+    assert_eq!(verifier.algorithm(), SignatureAlgorithm::HssLms);
+    assert_eq!(verifier.check_key(&lms), Err(WeakKey), "and this is none of its keys");
+    assert!(Algorithms::new(&[&PortableP256]).for_key(&lms).is_none());
     assert!(raw_key(SignatureAlgorithm::Ed25519, &[0; 31]).is_none());
     assert!(raw_key(SignatureAlgorithm::Esp256, &[0; 65]).is_none());
 }
