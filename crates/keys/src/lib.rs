@@ -18,6 +18,7 @@ pub mod passphrase;
 pub mod pkcs11;
 pub mod public;
 pub mod sample;
+mod selfcheck;
 #[cfg(unix)]
 pub mod service;
 pub mod signer;

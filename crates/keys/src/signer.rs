@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use trust::{PORTABLE, SignatureAlgorithm, Verifier};
+use trust::SignatureAlgorithm;
 
+use crate::selfcheck::SELF_CHECK;
 use crate::{Code, PublicKey, Result};
 
 /// A private key that signs: a file, a hardware token, a service. A [`Job`] goes in, the signature comes out.
@@ -193,7 +194,7 @@ pub(crate) fn accept<S: Signer + ?Sized>(signer: &S, job: &Job<'_>, bytes: Vec<u
     let algorithm = signer.algorithm();
     let signature = Signature { algorithm, bytes };
     let key = signer.public_key().borrow();
-    let verified = verifier(algorithm).is_some_and(|verifier| {
+    let verified = SELF_CHECK.find(algorithm).is_some_and(|verifier| {
         match job.content {
             Content::Message(parts) => verifier.verify(&key, parts, &signature.bytes),
             Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &signature.bytes),
@@ -201,10 +202,6 @@ pub(crate) fn accept<S: Signer + ?Sized>(signer: &S, job: &Job<'_>, bytes: Vec<u
         .is_ok()
     });
     checked(signer.describe(), signature, verified)
-}
-
-fn verifier(algorithm: SignatureAlgorithm) -> Option<&'static dyn Verifier> {
-    PORTABLE.find(algorithm)
 }
 
 fn checked(signer: String, signature: Signature, verified: bool) -> Result<Signature> {
