@@ -8,14 +8,19 @@
 pub mod cbor;
 pub mod ceremony_files;
 pub mod envelope_head;
+pub mod host_files;
 pub mod lms;
+pub mod mailbox;
 pub mod manifest;
 pub mod mcuboot;
 pub mod members;
 pub mod receiving;
 pub mod root_file;
+pub mod script;
 pub mod smp_body;
 pub mod smp_frame;
+pub mod smp_recovery;
+pub mod smp_server;
 pub mod text_and_keys;
 
 /// A target's name and what it does with an input.
@@ -26,7 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("cbor", cbor::run),
     ("ceremony_files", ceremony_files::run),
     ("envelope_head", envelope_head::run),
+    ("host_files", host_files::run),
     ("lms", lms::run),
+    ("mailbox", mailbox::run),
     ("manifest", manifest::run),
     ("mcuboot", mcuboot::run),
     ("members", members::run),
@@ -34,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("root_file", root_file::run),
     ("smp_body", smp_body::run),
     ("smp_frame", smp_frame::run),
+    ("smp_recovery", smp_recovery::run),
+    ("smp_server", smp_server::run),
     ("text_and_keys", text_and_keys::run),
 ];
 

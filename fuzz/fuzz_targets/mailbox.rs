@@ -1,0 +1,3 @@
+#![cfg_attr(fuzzing, no_main)]
+
+ampoule_fuzz::target!(ampoule_fuzz::mailbox::run);
