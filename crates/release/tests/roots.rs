@@ -83,6 +83,30 @@ fn a_chain_is_as_long_as_a_device_walks_and_no_longer() {
     assert_eq!(Chain::parse(&chain.to_bytes()).unwrap(), chain);
 }
 
+/// What a file is called says nothing: the version is that of the content, and two contents are not one version.
+#[test]
+fn a_chain_is_put_together_by_content_and_not_by_name() {
+    let (root, rest) = (keys(1), keys(2));
+    let mut now = content(&root, 1, &rest);
+    let mut files = Vec::new();
+    for version in 1..=3 {
+        now.version = version;
+        files.push(signed(&now, &[&root[0]]));
+    }
+    let chain = Chain::of(&files).unwrap();
+    let backwards: Vec<_> = files.iter().rev().cloned().collect();
+    assert_eq!(Chain::of(&backwards).unwrap(), chain);
+    assert_eq!(chain.to_bytes(), files.concat());
+    now.expires = Some(1_893_456_000);
+    let other_third = signed(&now, &[&root[0]]);
+    let refused = Chain::of(&[&files[..], &[other_third]].concat()).unwrap_err();
+    assert!(refused.is(Code::ChainBroken), "{refused}");
+    // A gap is found when it is verified, whatever the files were called.
+    let gap = Chain::of(&[files[0].clone(), files[2].clone()]).unwrap();
+    let refused = gap.verify(None, &Limits::MCU, &Names::default()).unwrap_err();
+    assert_eq!(refused.number, 803, "{refused}");
+}
+
 #[test]
 fn a_root_that_would_need_more_signatures_than_a_file_holds_is_refused() {
     let (old_keys, new_keys, rest) = (keys(9), keys(9), keys(2));

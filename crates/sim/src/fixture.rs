@@ -308,6 +308,8 @@ pub struct Root {
     pub environment: Option<i64>,
     /// Class to minimum sequence.
     pub minima: Vec<([u8; 16], i64)>,
+    /// Seconds since 1970 after which it is expired.
+    pub expires: Option<i64>,
     /// Who signs the file.
     pub signers: Vec<Key>,
 }
@@ -385,6 +387,7 @@ impl Root {
                 .collect();
             entries.push((8, Value::sorted(minima)));
         }
+        entries.extend(self.expires.iter().map(|seconds| (9, (*seconds).into())));
         entries.extend(self.image_required.iter().map(|roles| (10, ints(roles))));
         entries.extend(self.environment.iter().map(|number| (11, (*number).into())));
         Value::keyed(entries)
@@ -754,6 +757,7 @@ impl Authority {
             image_required: None,
             environment: None,
             minima: Vec::new(),
+            expires: None,
             signers: vec![root.clone()],
         };
         Authority {
@@ -842,6 +846,7 @@ mod tests {
             image_required: None,
             environment: None,
             minima: Vec::new(),
+            expires: None,
             signers: vec![one, two],
         };
         let file = hex(&root.build());
