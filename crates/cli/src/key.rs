@@ -144,7 +144,7 @@ impl New {
         if self.algorithm.lms().is_some() {
             return Err(Code::KeyAlgorithm.error("LMS keys are not made in tokens here"));
         }
-        let public = token::generate(uri, self.algorithm.stateless(), &self.passphrase.pin)?;
+        let public = token::generate(uri, self.algorithm.stateless(), &self.passphrase.pin)?.public;
         let text = format!("Made {uri}. It never leaves the token.\n{}", prose(&public));
         out.result(text, &describe(&self.key, &public));
         Ok(())

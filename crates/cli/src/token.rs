@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use clap::Args;
-use keys::pkcs11::{self, Pkcs11Uri, Token, TokenDescription, TokenKey};
+use keys::pkcs11::{self, KeyInToken, Pkcs11Uri, Token, TokenDescription, TokenKey};
 use keys::{Code, Passphrase, PublicKey, Result, SignatureAlgorithm};
 
 use crate::signing;
@@ -48,9 +48,15 @@ pub(crate) fn public(uri: &str) -> Result<PublicKey> {
 }
 
 /// Makes a key in a token.
-pub(crate) fn generate(uri: &str, algorithm: SignatureAlgorithm, pin: &PinArgs) -> Result<PublicKey> {
+pub(crate) fn generate(uri: &str, algorithm: SignatureAlgorithm, pin: &PinArgs) -> Result<KeyInToken> {
     let (uri, token) = find(uri)?;
     token.generate(&uri, algorithm, pin.for_token(&uri, &token)?.as_ref())
+}
+
+/// What can be told of a key in a token, once it is unlocked.
+pub(crate) fn examine(uri: &str, pin: &PinArgs) -> Result<KeyInToken> {
+    let (uri, token) = find(uri)?;
+    token.examine(&uri, pin.for_token(&uri, &token)?.as_ref())
 }
 
 /// Every token of the library.
@@ -60,7 +66,8 @@ pub(crate) fn list() -> Result<Vec<TokenDescription>> {
     pkcs11::list(module.ok_or_else(unnamed)?)
 }
 
-fn find(uri: &str) -> Result<(Pkcs11Uri, Token)> {
+/// The token of a URI, locked.
+pub(crate) fn find(uri: &str) -> Result<(Pkcs11Uri, Token)> {
     let uri = Pkcs11Uri::parse(uri)?;
     let token = Token::find(&uri, MODULE.get().map(PathBuf::as_path))?;
     Ok((uri, token))

@@ -346,7 +346,8 @@ fn a_stranger_key_stops_the_ceremony() {
         .find("\"kind\":\"done\",\"n\":11")
         .expect("the entry after the first key");
     let start = until[..before_the_key].rfind('\n').unwrap() + 1;
-    assert!(!run_until(&interrupted, start));
+    // A few bytes more: what the machine's checks count has a digit more or less from run to run.
+    assert!(!run_until(&interrupted, start + 16));
     let key = interrupted.path("keys/root-1.pem");
     let _ = fs::remove_file(&key);
     fs::create_dir_all(interrupted.path("keys")).unwrap();

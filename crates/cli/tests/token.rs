@@ -2,13 +2,10 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use common::Desk;
-
-const PIN: &str = "271828";
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+use common::tokens::{self, MODULE, PIN};
 
 #[test]
 fn a_key_in_a_token_is_made_listed_shown_and_signs() {
@@ -108,39 +105,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(tokens: &[&str]) -> Option<Bench> {
-        let present = Path::new(MODULE).exists();
-        assert!(
-            present || std::env::var_os("CI").is_none(),
-            "CI needs SoftHSM: run `cargo xtask test`"
-        );
-        if !present {
-            eprintln!("skipped: there is no SoftHSM here; `cargo xtask setup` installs it");
+    fn new(labels: &[&str]) -> Option<Bench> {
+        if !tokens::is_there() {
             return None;
         }
         let bench = Bench { desk: Desk::new() };
-        std::fs::create_dir(bench.desk.path("tokens")).unwrap();
-        let folder = bench.desk.path("tokens").display().to_string();
-        std::fs::write(
-            bench.desk.path("softhsm2.conf"),
-            format!("directories.tokendir = {folder}\n"),
-        )
-        .unwrap();
-        std::fs::write(bench.desk.path("pin"), PIN).unwrap();
+        bench.desk.with_tokens(labels);
         std::fs::write(bench.desk.path("fw.bin"), [1; 1000]).unwrap();
-        for token in tokens {
-            let init = [
-                "--init-token",
-                "--free",
-                "--so-pin",
-                "0000",
-                "--pin",
-                PIN,
-                "--label",
-                token,
-            ];
-            assert!(bench.run("softhsm2-util", &init).status.success());
-        }
         Some(bench)
     }
 

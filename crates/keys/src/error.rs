@@ -57,6 +57,7 @@ codes! {
     NotAPublicKey = 2020, "NOT_A_PUBLIC_KEY", "Give a public key in PEM form (`ampoule key show --pem KEY`), or a private key file.";
 
     KeyHalvesDiffer = 2021, "KEY_HALVES_DIFFER", "The file is damaged, or somebody changed it: use its backup.";
+    TokenKeyExposed = 2022, "TOKEN_KEY_EXPOSED", "Delete that key with the vendor's tool and find out why (a setting, a patched library); use a token that keeps its keys.";
 
     Pkcs11Uri = 2030, "PKCS11_URI", "Write it as pkcs11:token=NAME;object=NAME (RFC 7512); `ampoule key list` shows what there is.";
     PinOnCommandLine = 2031, "PIN_ON_COMMAND_LINE", "Change the PIN, since others may have seen it; then give --pin-file FILE, --pin-env NAME or pin-source=file:FILE in the URI.";
@@ -107,6 +108,7 @@ codes! {
     ShareWrong = 2075, "SHARE_WRONG", "Leave that share out and find out who changed it; use another one.";
     BackupParameters = 2076, "BACKUP_PARAMETERS", "Choose a threshold of at least 2 and at most as many as there are shares, and at most 16 shares.";
     DrillFailed = 2077, "DRILL_FAILED", "The backup does not give the key back: make a new backup while the key still exists.";
+    CeremonyToken = 2078, "CEREMONY_TOKEN", "Put the token of the record into its place and start the same command again; if it is lost, write that down (`incident: TEXT`) and begin a new ceremony.";
     CeremonyScript = 2080, "CEREMONY_SCRIPT", "Correct the script at the place named; docs/ceremony.md describes every field.";
     CeremonyScriptChanged = 2081, "CEREMONY_SCRIPT_CHANGED", "Go on with the script that the record names, or start a new ceremony with a new record.";
     CeremonyRecord = 2082, "CEREMONY_RECORD", "The record is not what was written: use another copy, and find out who changed this one.";

@@ -157,6 +157,9 @@ fn keys_in_a_token_conform_and_two_handles_sign_at_once() {
             };
             let token = Token::find(&uri, Some(module)).unwrap();
             let made = token.generate(&uri, algorithm, Some(&pin(PIN))).unwrap();
+            assert!(made.protection.is_whole(), "{made:?}");
+            assert_eq!(token.examine(&uri, Some(&pin(PIN))).unwrap(), made);
+            let made = made.public;
             let (key, _) = open();
             assert_eq!(
                 (key.public_key(), token.public_key(&uri).unwrap()),

@@ -5,18 +5,20 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::release::ceremony::room::{Machine, Room};
+use ::release::ceremony::health::{Health, SAMPLE_BYTES};
+use ::release::ceremony::room::{Machine, Room, TokenLook};
 use ::release::input;
 use keys::backup::{Backup, Share};
 use keys::file::FileKey;
+use keys::pkcs11::{KeyInToken, TokenFacts};
 use keys::{Code, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{machine, wrong_answers};
 use crate::backup;
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
+use crate::token;
 
 /// Who answers, and how keys are opened.
 pub(super) struct Table<'a> {
@@ -90,14 +92,26 @@ impl Room for Table<'_> {
         machine::look(self.directory)
     }
 
-    fn token(&mut self, uri: &KeyUri) -> Result<Value> {
-        Err(unknown(uri))
+    fn token(&mut self, uri: &KeyUri) -> Result<TokenFacts> {
+        token::find(token_of(uri)?)?.1.facts()
+    }
+
+    fn look_into_token(&mut self, uri: &KeyUri) -> Result<TokenLook> {
+        let (_, token) = token::find(token_of(uri)?)?;
+        let sample = token.facts()?.has_generator.then(|| token.random(SAMPLE_BYTES));
+        Ok(TokenLook {
+            keys: token.describe()?.keys,
+            health: sample.transpose()?.map(|sample| Health::of(&sample)),
+        })
     }
 
     fn public_key(&mut self, uri: &KeyUri) -> Result<Option<PublicKey>> {
         match uri {
             KeyUri::File(path) if !path.exists() => Ok(None),
-            _ => signing::public(uri).map(Some),
+            _ => match signing::public(uri) {
+                Err(error) if error.is(Code::TokenKeyMissing) => Ok(None),
+                found => found.map(Some),
+            },
         }
     }
 
@@ -120,8 +134,12 @@ impl Room for Table<'_> {
         self.passphrase.for_key(file_of(uri)?)
     }
 
-    fn generate_in_token(&mut self, uri: &KeyUri, _: SignatureAlgorithm) -> Result<PublicKey> {
-        Err(unknown(uri))
+    fn generate_in_token(&mut self, uri: &KeyUri, algorithm: SignatureAlgorithm) -> Result<KeyInToken> {
+        token::generate(token_of(uri)?, algorithm, &self.passphrase.pin)
+    }
+
+    fn key_in_token(&mut self, uri: &KeyUri) -> Result<KeyInToken> {
+        token::examine(token_of(uri)?, &self.passphrase.pin)
     }
 
     fn write_backup(&mut self, directory: &Path, backup: &Backup, shares: &[Share]) -> Result<()> {
@@ -135,6 +153,13 @@ impl Room for Table<'_> {
 
 fn file_of(uri: &KeyUri) -> Result<&Path> {
     uri.as_file().ok_or_else(|| unknown(uri))
+}
+
+fn token_of(uri: &KeyUri) -> Result<&str> {
+    match uri {
+        KeyUri::Pkcs11(uri) => Ok(uri),
+        _ => Err(unknown(uri)),
+    }
 }
 
 fn unknown(uri: &KeyUri) -> keys::Error {

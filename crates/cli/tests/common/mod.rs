@@ -1,6 +1,10 @@
 //! Running `ampoule` as a person would.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod terminal;
+pub(crate) mod tokens;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -40,17 +44,23 @@ impl Desk {
 
     /// Runs `ampoule` in it; arguments are separated by blanks.
     pub(crate) fn ampoule(&self, arguments: &str) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_ampoule"))
-            .args(arguments.split_whitespace())
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("AMPOULE_JOURNAL", self.path("journal.jsonl"))
-            .output()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ampoule"));
+        command.args(arguments.split_whitespace());
         Ran {
-            output,
+            output: self.equip(&mut command).output().unwrap(),
             arguments: arguments.into(),
         }
+    }
+
+    /// Tells a program where everything on this desk is, and nothing else.
+    pub(crate) fn equip<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .current_dir(self.directory.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("AMPOULE_JOURNAL", self.path("journal.jsonl"))
+            .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
     }
 
     /// Runs `ampoule` where no file can get longer than 1 KiB, as on a disk that is nearly full, with a journal of its own.

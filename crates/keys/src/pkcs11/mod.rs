@@ -4,6 +4,7 @@
 //! hashed in this process (`CKM_ECDSA` over our SHA-256), because tokens rarely have a combined mechanism.
 
 mod error;
+mod facts;
 mod uri;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use trust::SignatureAlgorithm;
 use crate::file::random;
 use crate::{Code, Content, DevelopmentOnly, Job, Passphrase, PublicKey, Result, Signer};
 use error::failed;
+pub use facts::{Protection, TokenFacts};
 pub use uri::Pkcs11Uri;
 
 /// `secp256r1` (RFC 5480) in DER.
@@ -36,7 +38,18 @@ pub struct Token {
     name: String,
 }
 
-/// What a token says of itself.
+/// A key in a token, as far as it can be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyInToken {
+    /// Its public half.
+    pub public: PublicKey,
+    /// Its CKA_ID.
+    pub id: Vec<u8>,
+    /// How the token protects its private half.
+    pub protection: Protection,
+}
+
+/// A token's URI and its public keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenDescription {
     /// Its URI.
@@ -148,16 +161,17 @@ impl Token {
         })
     }
 
-    /// Makes a key pair in the token: sensitive, not extractable, signs only. Its label is the URI's `object`; its id the
-    /// URI's, or two random bytes that are not taken yet.
+    /// Makes a key pair in the token: sensitive, not extractable, signs only; and looks whether it is. Its label is the
+    /// URI's `object`; its id the URI's, or two random bytes that are not taken yet.
     ///
-    /// Errors: those of [`Token::open`]; [`Code::TokenKeyExists`]; [`Code::Pkcs11Uri`] without `object`.
+    /// Errors: those of [`Token::open`]; [`Code::TokenKeyExists`]; [`Code::Pkcs11Uri`] without `object`;
+    /// [`Code::TokenKeyExposed`] the token made a key that it would give away.
     pub fn generate(
         &self,
         uri: &Pkcs11Uri,
         algorithm: SignatureAlgorithm,
         pin: Option<&Passphrase>,
-    ) -> Result<PublicKey> {
+    ) -> Result<KeyInToken> {
         let label = uri.object.as_ref();
         let label =
             label.ok_or_else(|| Code::Pkcs11Uri.error("the URI of a new key must give its name as object=NAME"))?;
@@ -169,7 +183,7 @@ impl Token {
         let shared = [
             Attribute::Token(true),
             Attribute::Label(label.clone().into()),
-            Attribute::Id(id),
+            Attribute::Id(id.clone()),
         ];
         let public = [
             &shared[..],
@@ -189,8 +203,24 @@ impl Token {
             Attribute::Derive(false),
         ];
         let made = session.generate_key_pair(&mechanism, &public.concat(), &[&shared[..], &private].concat());
-        let (public, _) = made.map_err(|e| failed(&self.name, e))?;
-        read_public(&session, public, &self.name)
+        let (public, private) = made.map_err(|e| failed(&self.name, e))?;
+        // A token may ignore what a template asks for.
+        let protection = Protection::read(&session, private, &self.name)?;
+        protection.demand(&format!("the key {uri}"))?;
+        let public = read_public(&session, public, &self.name)?;
+        Ok(KeyInToken { public, id, protection })
+    }
+
+    /// What can be told of the key that the URI names, private half and all. Errors: those of [`Token::open`].
+    pub fn examine(&self, uri: &Pkcs11Uri, pin: Option<&Passphrase>) -> Result<KeyInToken> {
+        let session = self.session(Access::Read)?;
+        self.login(&session, pin)?;
+        let private = self.only(&session, uri, ObjectClass::PRIVATE_KEY)?;
+        Ok(KeyInToken {
+            public: self.public_beside(&session, private)?,
+            id: bytes_of(&session, private, AttributeType::Id, &self.name)?.unwrap_or_default(),
+            protection: Protection::read(&session, private, &self.name)?,
+        })
     }
 
     fn free_place(&self, session: &Session, label: &str, id: Option<&[u8]>) -> Result<Vec<u8>> {
@@ -218,7 +248,8 @@ impl Token {
         }
     }
 
-    fn describe(&self) -> Result<TokenDescription> {
+    /// What it says of itself and its public keys.
+    pub fn describe(&self) -> Result<TokenDescription> {
         let info = self
             .module
             .get_token_info(self.slot)

@@ -57,6 +57,33 @@ impl Pkcs11Uri {
         Ok(uri)
     }
 
+    /// The URI of the token alone, without the key in it.
+    pub fn of_token(&self) -> Pkcs11Uri {
+        Pkcs11Uri {
+            object: None,
+            id: None,
+            module_path: None,
+            pin_file: None,
+            ..self.clone()
+        }
+    }
+
+    /// The whole URI, with the files that its query names; `to_string` leaves these away.
+    pub fn to_full_text(&self) -> String {
+        let file = |path: &PathBuf| encoded(&path.to_string_lossy());
+        let module = self
+            .module_path
+            .as_ref()
+            .map(|path| format!("module-path={}", file(path)));
+        let pin = self
+            .pin_file
+            .as_ref()
+            .map(|path| format!("pin-source=file:{}", file(path)));
+        let query: Vec<String> = [module, pin].into_iter().flatten().collect();
+        let separator = if query.is_empty() { "" } else { "?" };
+        format!("{self}{separator}{}", query.join("&"))
+    }
+
     fn take_path(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "token" => self.token = Some(decoded(value)?),

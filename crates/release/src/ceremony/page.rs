@@ -182,7 +182,12 @@ fn result(page: &mut String, verified: &Verified, step: &str, result: &Value) ->
     let Value::Object(members) = result else {
         return Ok(());
     };
-    let is_for_machines = |name: &str| matches!(name, "root" | "public_key_pem" | "statement" | "signature" | "facts");
+    let is_for_machines = |name: &str| {
+        matches!(
+            name,
+            "root" | "public_key_pem" | "statement" | "signature" | "facts" | "mechanisms"
+        )
+    };
     write!(page, "<dl>")?;
     // What is false did not happen: "made before an interruption: no" would only puzzle.
     let told = members

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use keys::backup::{Backup, Share};
 use keys::file::FileKey;
+use keys::pkcs11::{KeyInToken, TokenFacts};
 use keys::{KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde_json::Value;
 
@@ -29,8 +30,11 @@ pub trait Room {
     /// What the program and the machine are.
     fn machine(&mut self) -> Result<Machine>;
 
-    /// What is known of the token that a URI names: at least `serial`, `label`, `firmware`, `locked` (a boolean).
-    fn token(&mut self, uri: &KeyUri) -> Result<Value>;
+    /// What the token that a URI names says of itself. Errors: it is not there, or several are.
+    fn token(&mut self, uri: &KeyUri) -> Result<TokenFacts>;
+
+    /// A look into that token: the keys in it, and random bytes of its generator.
+    fn look_into_token(&mut self, uri: &KeyUri) -> Result<TokenLook>;
 
     /// The public half of a key, if there is such a key.
     fn public_key(&mut self, uri: &KeyUri) -> Result<Option<PublicKey>>;
@@ -48,13 +52,25 @@ pub trait Room {
     fn passphrase(&mut self, uri: &KeyUri) -> Result<Passphrase>;
 
     /// Makes a key in a token, to stay there.
-    fn generate_in_token(&mut self, uri: &KeyUri, algorithm: SignatureAlgorithm) -> Result<PublicKey>;
+    fn generate_in_token(&mut self, uri: &KeyUri, algorithm: SignatureAlgorithm) -> Result<KeyInToken>;
+
+    /// A key that is in a token already, unlocked by whoever holds it.
+    fn key_in_token(&mut self, uri: &KeyUri) -> Result<KeyInToken>;
 
     /// Writes a backup and the sheets of its shares into a new directory, all or nothing.
     fn write_backup(&mut self, directory: &std::path::Path, backup: &Backup, shares: &[Share]) -> Result<()>;
 
     /// Shares from people, without echo.
     fn ask_shares(&mut self, backup: &Backup) -> Result<Vec<Share>>;
+}
+
+/// What was found in a token.
+#[derive(Clone, Debug)]
+pub struct TokenLook {
+    /// Its public keys: label, id, and the key where it is of an algorithm that is known here.
+    pub keys: Vec<(String, Vec<u8>, Option<PublicKey>)>,
+    /// What the tests of its random numbers saw, if it has a generator.
+    pub health: Option<Health>,
 }
 
 /// What was found about the machine.

@@ -8,13 +8,14 @@ use std::path::Path;
 use codec::limits::Limits;
 use keys::backup::{self, Backup, Share};
 use keys::file::{self, LockedKey};
-use keys::{Code, Content, DevelopmentOnly, Error, Job, Object, PublicKey, Purpose, Result, Signer};
+use keys::pkcs11::{KeyInToken, Pkcs11Uri, TokenFacts};
+use keys::{Code, Content, DevelopmentOnly, Error, Job, KeyUri, Object, PublicKey, Purpose, Result, Signer};
 use serde_json::{Map, Value, json};
 use trust::Sha256;
 use zeroize::Zeroizing;
 
 use super::record::{Entry, Record, Writer, canonical};
-use super::room::Room;
+use super::room::{Room, TokenLook};
 use super::script::{self, Act, Mode, Part, Participant, RootStep, Script, Step};
 use crate::board::Board;
 use crate::root::{self, RoleSpec, RootSpec};
@@ -336,20 +337,82 @@ impl Sitting<'_> {
         }))
     }
 
+    /// Looks at a token: the right one, unlocked, with a generator that is not broken; and at what is in it.
     fn token(&mut self, uri: &str, serial: Option<&str>) -> Result<Value> {
-        let token = self.room.token(&script::uri(uri))?;
-        let failed = |what: String| Err(Code::CeremonyCheck.error(what));
-        if token["locked"].as_bool() != Some(false) {
-            return failed(format!("the token {uri} is locked"));
+        let located = located(&*self.room, &script::uri(uri));
+        let facts = self.token_of_record(&located)?;
+        let failed = |what: &str| Err(Code::CeremonyCheck.error(format!("{} {what}", named(&facts))));
+        if let Some(expected) = serial.filter(|expected| *expected != facts.serial) {
+            return failed(&format!(
+                "is not the one that the script demands, which has the serial number {expected}"
+            ));
         }
-        if serial.is_some_and(|serial| token["serial"].as_str() != Some(serial)) {
-            return failed(format!("the token {uri} has the serial number {}", token["serial"]));
+        if facts.is_locked {
+            return failed("is locked");
         }
-        self.room.say(&canonical(&token));
-        Ok(json!({"uri": uri, "token": token}))
+        if !facts.has_pin {
+            return failed("has no PIN yet");
+        }
+        let look = self.room.look_into_token(&located)?;
+        if look.health.is_some_and(|health| !health.is_good()) {
+            return failed(&format!("gives random numbers that look broken: {:?}", look.health));
+        }
+        self.tell_token(&facts, &look);
+        let keys = look.keys.iter().map(|(label, id, public)| {
+            let key_id = public.as_ref().map(|public| hex::text(&public.thumbprint()));
+            json!({"label": label, "cka_id": hex::text(id), "key_id": key_id})
+        });
+        Ok(json!({
+            "uri": uri,
+            "token": token_value(&located, &facts),
+            "mechanisms": facts.mechanisms,
+            "wrong_pins_before": facts.had_wrong_pins,
+            "keys_already_there": keys.collect::<Vec<Value>>(),
+            "random": look.health.map(|health| {
+                json!({"longest_run": health.longest_run, "highest_count": health.highest_count})
+            }),
+        }))
     }
 
-    /// Makes a key once. What an interrupted attempt left is taken if it is surely that; otherwise people decide.
+    fn tell_token(&mut self, facts: &TokenFacts, look: &TokenLook) {
+        let random = match look.health {
+            Some(_) => "its random numbers do not look broken",
+            None => "it has no generator that could be asked",
+        };
+        self.room.say(&format!(
+            "{}\nmade by   {}, model {}, firmware {}, hardware {}\nhas       {} mechanisms; {random}\nholds     {} keys",
+            named(facts),
+            facts.manufacturer,
+            facts.model,
+            facts.firmware,
+            facts.hardware,
+            facts.mechanisms.len(),
+            look.keys.len(),
+        ));
+        if facts.had_wrong_pins {
+            self.room.say("A wrong PIN was typed since the last right one.");
+        }
+    }
+
+    /// What the token behind a URI says of itself, if it is the one that the record knows there. Error:
+    /// [`Code::CeremonyToken`] somebody put another one in its place.
+    fn token_of_record(&mut self, uri: &KeyUri) -> Result<TokenFacts> {
+        let facts = self.room.token(uri)?;
+        let place = token_place(uri);
+        let known = self.record().entries.iter().find_map(|entry| {
+            let token = &entry.get("result")["token"];
+            (token["uri"] == place.as_str()).then(|| token["serial"].as_str())?
+        });
+        match known {
+            Some(serial) if serial != facts.serial => Err(Code::CeremonyToken.error(format!(
+                "{} stands where the record has the token with the serial number {serial}",
+                named(&facts)
+            ))),
+            _ => Ok(facts),
+        }
+    }
+
+    /// Makes a key once. What an interrupted attempt left is taken if it is surely that, and nothing else ever is.
     fn generate(
         &mut self,
         step: &Step,
@@ -358,37 +421,56 @@ impl Sitting<'_> {
         holder: &str,
         earlier: &Earlier,
     ) -> Result<Value> {
-        let uri = script::uri(key);
-        let uri = located(&*self.room, &uri);
+        let uri = located(&*self.room, &script::uri(key));
+        let token = match uri {
+            KeyUri::Pkcs11(_) => Some(self.token_of_record(&uri)?),
+            _ => None,
+        };
         let holders = [holder.to_owned()];
         self.confirmed(step, &holders, &format!("I hold {key} and am about to make it."))?;
-        let found = self.room.public_key(&uri);
+        let mut result = match &token {
+            Some(token) => self.generate_in_token(step, key, &uri, algorithm, token, earlier)?,
+            None => self.generate_in_file(step, key, &uri, algorithm, earlier)?,
+        };
+        self.room
+            .say(&format!("key id    {}", result["key_id"].as_str().unwrap_or_default()));
+        result["key"] = json!(key);
+        result["holder"] = json!(holder);
+        Ok(result)
+    }
+
+    fn generate_in_file(
+        &mut self,
+        step: &Step,
+        key: &str,
+        uri: &KeyUri,
+        algorithm: script::Algorithm,
+        earlier: &Earlier,
+    ) -> Result<Value> {
+        let found = self.room.public_key(uri);
         let (public, adopted) = match (found, &earlier.about) {
-            (Ok(Some(public)), Some(about)) => (self.adopt(step, key, public, about)?, true),
+            (Ok(Some(public)), Some(about)) if text_of(about, "key_id") == Some(&hex::text(&public.thumbprint())) => {
+                (public, true)
+            }
+            (Ok(Some(_)), Some(_)) => {
+                return Err(uncertain(format!(
+                    "{key} is there and is not the key that was being made"
+                )));
+            }
             (Ok(Some(_)), None) => return Err(Code::KeyExists.error(format!("{key} exists already"))),
-            (Ok(None), _) => (self.make_key(step, &uri, algorithm)?, false),
+            (Ok(None), _) => (self.make_file(step, uri, algorithm)?, false),
             (Err(error), Some(_)) => {
                 return Err(uncertain(format!("{key} is there and cannot be read ({})", error.what)));
             }
             (Err(error), None) => return Err(error),
         };
-        let id = hex::text(&public.thumbprint());
-        self.room.say(&format!("key id    {id}"));
-        Ok(json!({
-            "key": key,
-            "holder": holder,
-            "algorithm": public.algorithm_name(),
-            "key_id": id,
-            "public_key_pem": public.to_pem(),
-            "made_before_an_interruption": adopted,
-        }))
+        Ok(made(&public, adopted))
     }
 
-    fn make_key(&mut self, step: &Step, uri: &keys::KeyUri, algorithm: script::Algorithm) -> Result<PublicKey> {
-        let Some(path) = uri.as_file() else {
-            self.about(step, json!({"key_was_absent": true}))?;
-            return self.room.generate_in_token(uri, algorithm.of_signer());
-        };
+    fn make_file(&mut self, step: &Step, uri: &KeyUri, algorithm: script::Algorithm) -> Result<PublicKey> {
+        let path = uri
+            .as_file()
+            .ok_or_else(|| Code::Argument.error(format!("no key can be made at {uri}")))?;
         let passphrase = self.room.new_passphrase(uri)?;
         passphrase.check_for_new_key()?;
         let key = file::generate(algorithm.of_signer())?;
@@ -398,41 +480,116 @@ impl Sitting<'_> {
         Ok(key.public_key().clone())
     }
 
-    /// A key that is there although the record does not say that it was made.
-    fn adopt(&mut self, step: &Step, key: &str, public: PublicKey, about: &Map<String, Value>) -> Result<PublicKey> {
-        let id = hex::text(&public.thumbprint());
-        match about.get("key_id").and_then(Value::as_str) {
-            Some(expected) if expected == id => return Ok(public),
-            Some(_) => {
-                return Err(uncertain(format!(
-                    "{key} is there and is not the key that was being made"
-                )));
+    /// A key in a token cannot be announced by its key id, so it is announced by the CKA_ID that it will get: a key of that
+    /// label and id, in that token, where there was none before, is the one.
+    fn generate_in_token(
+        &mut self,
+        step: &Step,
+        key: &str,
+        uri: &KeyUri,
+        algorithm: script::Algorithm,
+        token: &TokenFacts,
+        earlier: &Earlier,
+    ) -> Result<Value> {
+        let announced = earlier.about.as_ref().and_then(|about| text_of(about, "cka_id"));
+        let (found, adopted) = match (self.room.public_key(uri)?, announced) {
+            (Some(_), Some(id)) => (self.adopt_in_token(key, uri, id)?, true),
+            (Some(_), None) => return Err(Code::TokenKeyExists.error(format!("{key} exists already"))),
+            (None, announced) => {
+                let was_announced = announced.is_some();
+                let made = self.make_in_token(step, uri, algorithm, token);
+                (made.map_err(|error| half_a_pair(key, error, was_announced))?, false)
             }
-            None => {}
-        }
-        let question = format!(
-            "An interrupted attempt seems to have made {key} (key id {id}); it was absent before. Type adopt to take it, \
-             or stop:"
-        );
-        match self
-            .ask(step, "adopt", &question, |answer| answer == "adopt" || answer == "stop")?
-            .as_str()
-        {
-            "adopt" => {
-                self.write(
-                    "incident",
-                    json!({"step": step.id, "text": format!("{key} was adopted: {id}")}),
-                )?;
-                Ok(public)
-            }
-            _ => Err(uncertain(format!("{key} is there and was not taken"))),
-        }
+        };
+        found.protection.demand(key)?;
+        let mut result = made(&found.public, adopted);
+        result["cka_id"] = json!(hex::text(&found.id));
+        result["token"] = token_value(uri, token);
+        result["protection"] = json!({
+            "sensitive": found.protection.sensitive,
+            "always_sensitive": found.protection.always_sensitive,
+            "unextractable": found.protection.unextractable,
+            "never_extractable": found.protection.never_extractable,
+            "made_in_token": found.protection.made_in_token,
+        });
+        Ok(result)
     }
 
+    fn make_in_token(
+        &mut self,
+        step: &Step,
+        uri: &KeyUri,
+        algorithm: script::Algorithm,
+        token: &TokenFacts,
+    ) -> Result<KeyInToken> {
+        let mut announced = parsed(uri)?;
+        let id = match announced.id.take() {
+            Some(given) => given,
+            // Two bytes are what every token takes.
+            None => nonce::<2>()?.to_vec(),
+        };
+        self.about(
+            step,
+            json!({"key_was_absent": true, "cka_id": hex::text(&id), "serial": token.serial}),
+        )?;
+        announced.id = Some(id);
+        self.room
+            .generate_in_token(&KeyUri::Pkcs11(announced.to_full_text()), algorithm.of_signer())
+    }
+
+    /// The key that an interrupted attempt announced, if it is there as a whole.
+    fn adopt_in_token(&mut self, key: &str, uri: &KeyUri, announced: &str) -> Result<KeyInToken> {
+        let found = self
+            .room
+            .key_in_token(uri)
+            .map_err(|error| half_a_pair(key, error, true))?;
+        let id = hex::text(&found.id);
+        if id != announced {
+            let what = format!("{key} is there with the id {id}; the key that was being made would have {announced}");
+            return Err(uncertain(what).advise(
+                "Somebody else made that key: find out who. Give it another label or delete it with the vendor's tool, \
+                 then start the same command again.",
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The public half of a key; if the record made it, that very key.
+    ///
+    /// Errors: [`Code::CeremonyToken`], [`Code::CeremonyFile`] another key stands in its place.
     fn public_key(&mut self, key: &str) -> Result<PublicKey> {
         let uri = located(&*self.room, &script::uri(key));
+        if matches!(uri, KeyUri::Pkcs11(_)) {
+            self.token_of_record(&uri)?;
+        }
         let found = self.room.public_key(&uri)?;
-        found.ok_or_else(|| Code::KeyFileMissing.error(format!("{key} does not exist")))
+        let found = found.ok_or_else(|| match uri {
+            KeyUri::Pkcs11(_) => Code::TokenKeyMissing.error(format!("{key} does not exist")),
+            _ => Code::KeyFileMissing.error(format!("{key} does not exist")),
+        })?;
+        self.is_of_record(key, &found)?;
+        Ok(found)
+    }
+
+    fn is_of_record(&self, key: &str, found: &PublicKey) -> Result<()> {
+        let id = hex::text(&found.thumbprint());
+        let mut results = self.record().entries.iter().map(|entry| entry.get("result"));
+        let recorded = results.find_map(|result| {
+            let is_made_here = result["holder"].is_string() && result["key"] == key;
+            is_made_here.then(|| result["key_id"].as_str())?
+        });
+        match recorded {
+            Some(recorded) if recorded != id => {
+                let code = match script::uri(key) {
+                    KeyUri::Pkcs11(_) => Code::CeremonyToken,
+                    _ => Code::CeremonyFile,
+                };
+                Err(code.error(format!(
+                    "{key} has the key id {id}; the key that was made here has {recorded}"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn export(&mut self, step: &Step, key: &str, to: &str, earlier: &Earlier) -> Result<Value> {
@@ -522,8 +679,16 @@ impl Sitting<'_> {
     fn sign_root(&mut self, wanted: &RootStep, spec: &RootSpec, limits: &Limits) -> Result<Vec<u8>> {
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
         for key in &wanted.sign {
+            let public = self.public_key(key)?;
             let uri = located(&*self.room, &script::uri(key));
-            signers.push(self.room.signer(&uri)?);
+            let signer = self.room.signer(&uri)?;
+            if *signer.public_key() != public {
+                return Err(Code::CeremonyToken.error(format!("{key} changed while it was opened")));
+            }
+            if let Some(reason) = signer.development_only().filter(|_| !self.script.admits_file(key)) {
+                return Err(Code::ProductionKey.error(format!("{key} must not sign a root in production: {reason}")));
+            }
+            signers.push(signer);
         }
         let signers: Vec<&dyn Signer> = signers.iter().map(|signer| &**signer).collect();
         root::make(spec, &signers, limits)
@@ -622,7 +787,7 @@ impl Sitting<'_> {
                 read.collect::<Result<Vec<Share>>>()?
             }
         };
-        let nonce = nonce()?;
+        let nonce: [u8; 32] = nonce()?;
         let statement = json!({
             "record": FORMAT,
             "backup": backup.id().to_string(),
@@ -713,6 +878,7 @@ impl Sitting<'_> {
                 .room
                 .journaled(file::generate(keys::SignatureAlgorithm::Ed25519)?)?,
         };
+        self.is_as_stated(who, signer.public_key())?;
         if let Some(reason @ DevelopmentOnly::Unencrypted) = signer.development_only()
             && self.script.mode == Mode::Production
         {
@@ -744,6 +910,29 @@ impl Sitting<'_> {
             "public_key_pem": signer.public_key().to_pem(),
         });
         self.write("signature", members)
+    }
+}
+
+impl Sitting<'_> {
+    /// A participant signs with the key that was stated at the beginning. Error: [`Code::CeremonyToken`],
+    /// [`Code::CeremonyFile`] it is another.
+    fn is_as_stated(&self, who: &Participant, found: &PublicKey) -> Result<()> {
+        let open = self.record().entries.first().map(|open| open.get("participants"));
+        let mut listed = open.and_then(Value::as_array).into_iter().flatten();
+        let stated = listed
+            .find(|value| value["id"] == who.id.as_str())
+            .and_then(|value| value["public_key_pem"].as_str());
+        if stated.is_none_or(|stated| stated == found.to_pem()) {
+            return Ok(());
+        }
+        let code = match who.key.as_deref().map(script::uri) {
+            Some(KeyUri::Pkcs11(_)) => Code::CeremonyToken,
+            _ => Code::CeremonyFile,
+        };
+        Err(code.error(format!(
+            "the key of {} is not the one that was stated at the beginning",
+            who.name
+        )))
     }
 }
 
@@ -807,12 +996,77 @@ pub(super) fn outputs(record: &Record) -> Vec<Value> {
     outputs
 }
 
-/// A key URI whose file is where the script's paths are.
-fn located(room: &dyn Room, uri: &keys::KeyUri) -> keys::KeyUri {
-    match uri.as_file().and_then(Path::to_str) {
-        Some(path) => keys::KeyUri::File(room.path(path)),
-        None => uri.clone(),
+/// A key URI whose files are where the script's paths are: the key's, or that of a token's PIN.
+fn located(room: &dyn Room, uri: &KeyUri) -> KeyUri {
+    let at = |path: &Path| path.to_str().map_or_else(|| path.to_path_buf(), |path| room.path(path));
+    match uri {
+        KeyUri::File(path) => KeyUri::File(at(path)),
+        KeyUri::Pkcs11(text) => match Pkcs11Uri::parse(text) {
+            Ok(mut parsed) => {
+                parsed.pin_file = parsed.pin_file.as_deref().map(at);
+                KeyUri::Pkcs11(parsed.to_full_text())
+            }
+            // Whoever uses it says what is wrong with it.
+            Err(_) => uri.clone(),
+        },
+        _ => uri.clone(),
     }
+}
+
+fn parsed(uri: &KeyUri) -> Result<Pkcs11Uri> {
+    match uri {
+        KeyUri::Pkcs11(text) => Pkcs11Uri::parse(text),
+        _ => Err(Code::Argument.error(format!("{uri} names no token"))),
+    }
+}
+
+/// The token of a URI, as the record names it.
+fn token_place(uri: &KeyUri) -> String {
+    parsed(uri).map(|uri| uri.of_token().to_string()).unwrap_or_default()
+}
+
+fn named(facts: &TokenFacts) -> String {
+    format!("token {} (serial {})", facts.label, facts.serial)
+}
+
+fn token_value(uri: &KeyUri, facts: &TokenFacts) -> Value {
+    json!({
+        "uri": token_place(uri),
+        "label": facts.label,
+        "serial": facts.serial,
+        "model": facts.model,
+        "manufacturer": facts.manufacturer,
+        "firmware": facts.firmware,
+        "hardware": facts.hardware,
+    })
+}
+
+/// What is said of every key that was made.
+fn made(public: &PublicKey, adopted: bool) -> Value {
+    json!({
+        "algorithm": public.algorithm_name(),
+        "key_id": hex::text(&public.thumbprint()),
+        "public_key_pem": public.to_pem(),
+        "made_before_an_interruption": adopted,
+    })
+}
+
+/// After an interruption one half of a pair alone means that the token was cut off while it made the key.
+fn half_a_pair(key: &str, error: Error, was_announced: bool) -> Error {
+    let is_half = [Code::TokenKeyMissing, Code::TokenKeyExists, Code::TokenPublicMissing]
+        .iter()
+        .any(|code| error.is(*code));
+    if !(was_announced && is_half) {
+        return error;
+    }
+    uncertain(format!(
+        "the interrupted attempt left half of {key} in the token ({})",
+        error.what
+    ))
+    .advise(
+        "Nothing was signed with it: delete the objects of that label with the vendor's tool (`pkcs11-tool --login \
+         --delete-object --type privkey --label NAME`, and pubkey), then start the same command again.",
+    )
 }
 
 /// The backup that an interrupted attempt wrote, if it is whole.
@@ -905,8 +1159,8 @@ fn roles_of(spec: &RootSpec) -> Value {
     Value::Object(roles.collect())
 }
 
-fn nonce() -> Result<[u8; 32]> {
-    let mut nonce = [0; 32];
+fn nonce<const N: usize>() -> Result<[u8; N]> {
+    let mut nonce = [0; N];
     getrandom::fill(&mut nonce).map_err(|error| Code::NoEntropy.error(format!("no random bytes: {error}")))?;
     Ok(nonce)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codec::roots::{Environment, Role};
+use keys::pkcs11::Pkcs11Uri;
 use keys::{Code, KeyUri, Result, SignatureAlgorithm};
 use serde::{Deserialize, Serialize};
 use trust::Sha256;
@@ -361,6 +362,12 @@ impl Script {
         self.participants.iter().find(|participant| participant.id == id)
     }
 
+    /// Whether a key that is good for development only may sign here: in rehearsals, and where the script spells it out.
+    pub(super) fn admits_file(&self, named: &str) -> bool {
+        let is_spelled_out = |step: &Step| matches!(&step.act, Act::Generate { key, i_know_this_production_key_is_a_file: true, .. } if key == named);
+        self.mode == Mode::Rehearsal || self.steps.iter().any(is_spelled_out)
+    }
+
     fn check(&self) -> Result<()> {
         self.check_participants()?;
         if !matches!(
@@ -433,7 +440,14 @@ impl Script {
         };
         match &step.act {
             Act::Statement { by, .. } => by.iter().try_for_each(known),
-            Act::Generate { holder, key, .. } => known(holder).and_then(|()| beside(key)),
+            Act::Token { uri, .. } => check_token(step, uri),
+            Act::Generate { holder, key, .. } => {
+                known(holder)?;
+                match uri(key) {
+                    KeyUri::Pkcs11(_) => check_token(step, key),
+                    _ => beside(key),
+                }
+            }
             Act::Destroy { file, by } => by.iter().try_for_each(known).and_then(|()| beside(file)),
             Act::Export { to, .. } => beside(to),
             Act::Backup { key, to, .. } if uri(key).as_file().is_some() => beside(to),
@@ -479,6 +493,24 @@ impl Script {
             }
         }
         Ok(())
+    }
+}
+
+/// A URI of a token, and where a key is to be made, its name. Errors: also those of [`Pkcs11Uri::parse`].
+fn check_token(step: &Step, text: &str) -> Result<()> {
+    let KeyUri::Pkcs11(text) = uri(text) else {
+        return Err(wrong(format!(
+            "step `{}`: `{text}` names no token, as pkcs11:token=NAME does",
+            step.id
+        )));
+    };
+    let uri = Pkcs11Uri::parse(&text)?;
+    match &step.act {
+        Act::Generate { .. } if uri.object.is_none() => Err(wrong(format!(
+            "step `{}`: the URI of a new key must give its name as object=NAME",
+            step.id
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -622,6 +654,11 @@ holder = "carl"
         assert!(
             and("kind = 'backup'\nkey = 'pkcs11:token=a'\nshares = 3\nthreshold = 2\nto = 'x'").contains("no file")
         );
+        assert!(and("kind = 'token'\nuri = 'a.pem'").contains("names no token"));
+        assert!(with("a.pem", "pkcs11:token=a").contains("object=NAME"));
+        let pin = SMALL.replace("a.pem", "pkcs11:token=a;object=b?pin-value=1234");
+        let refused_pin = Script::parse(&pin).unwrap_err();
+        assert!(refused_pin.is(Code::PinOnCommandLine) && !refused_pin.what.contains("1234"));
         let root = |roles: &str, sign: &str| {
             and(&format!(
                 "kind = 'root'\nto = 'r'\nvendor-domain = 'e.com'\nproduct-line = 'p'\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use codec::limits::Limits;
-use keys::{Code, Error, PublicKey, Result, backup};
+use keys::{Code, Error, KeyUri, PublicKey, Result, backup};
 use serde_json::Value;
 use trust::{PORTABLE, Sha256};
 
@@ -70,6 +70,7 @@ pub fn verify_so_far(bytes: &[u8], beside: Option<&Path>) -> Result<Verified> {
     check_order(&script, &record)?;
     for (at, entry) in record.entries.iter().enumerate() {
         check_content(at, entry)?;
+        check_token_key(&script, at, entry)?;
     }
     let end = record.entries.iter().position(|entry| entry.kind() == "end");
     let transcript = end
@@ -193,6 +194,20 @@ fn check_content(at: usize, entry: &Entry) -> Result<()> {
         backup::verify_drill(&key, canonical(&result["statement"]).as_bytes(), &signature).map_err(about)?;
     }
     Ok(())
+}
+
+/// A key that the script makes in a token was found to be protected by it.
+fn check_token_key(script: &Script, at: usize, entry: &Entry) -> Result<()> {
+    let key = match act_of(script, entry.text("step")) {
+        Some(Act::Generate { key, .. }) if entry.kind() == "done" => key,
+        _ => return Ok(()),
+    };
+    let protection = entry.get("result")["protection"].as_object();
+    let is_whole = protection.is_some_and(|attributes| attributes.values().all(|value| *value == Value::Bool(true)));
+    match super::script::uri(key) {
+        KeyUri::Pkcs11(_) if !is_whole => Err(damaged(at, &format!("{key} was not protected by its token"))),
+        _ => Ok(()),
+    }
 }
 
 /// The names of those whose signatures hold; every signature that is there must.
