@@ -137,6 +137,8 @@ reasons! {
     RootNoImageRole = 941, "ROOT_NO_IMAGE_ROLE", "the trust root has no image role, so nothing could boot";
     NoBootableImage = 942, "NO_BOOTABLE_IMAGE", "no slot holds an image that may start; the device waits for recovery";
     StoreCorrupt = 943, "STORE_CORRUPT", "neither copy of the trust store is readable";
+    Decommissioned = 944, "DECOMMISSIONED", "the device is decommissioned: nothing starts on it, and it takes nothing any more";
+    WipeUnfinished = 945, "WIPE_UNFINISHED", "the device is erasing its secrets; restart it to go on";
     NotSelfTested = 1001, "NOT_SELF_TESTED", "the application has not passed its self-test yet; wait and ask again";
     NotOnTrial = 1002, "NOT_ON_TRIAL", "no image is on trial";
     InstallRunning = 1003, "INSTALL_RUNNING", "an installation is under way; finish or abort it first";
@@ -156,6 +158,12 @@ reasons! {
     StateCorrupt = 1017, "STATE_CORRUPT", "the device's records are damaged; they were started anew";
     NotSupported = 1018, "NOT_SUPPORTED", "the device does not do this";
     RequestMalformed = 1019, "REQUEST_MALFORMED", "the request is malformed";
+    LifecycleBackwards = 1020, "LIFECYCLE_BACKWARDS", "the life of a device only moves forward";
+    LifecycleUnknown = 1021, "LIFECYCLE_UNKNOWN", "there is no such state of a device's life";
+    LifecycleOnWire = 1022, "LIFECYCLE_ON_WIRE", "from its deployment on, a device takes steps of its life from its application only, not over the wire";
+    LifecycleStaged = 1023, "LIFECYCLE_STAGED", "another lifecycle request waits for the bootloader; reset the device and ask again";
+    NotInDevelopment = 1024, "NOT_IN_DEVELOPMENT", "the device's trust root is not one for development: there is nothing to leave";
+    ProductionOnly = 1025, "PRODUCTION_ONLY", "the device left development for good and takes production roots only";
 }
 
 impl Reason {
@@ -202,6 +210,8 @@ impl Reason {
                 | Reason::NotSelfTested
                 | Reason::InstallRunning
                 | Reason::StateFull
+                | Reason::WipeUnfinished
+                | Reason::LifecycleStaged
         )
     }
 }

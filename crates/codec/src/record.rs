@@ -2,6 +2,7 @@
 //!
 //! Layouts are fixed, little-endian and versioned; golden tests hold them. Nothing here reads or writes flash.
 
+use crate::Reason;
 use crate::plan::Version;
 
 /// The format number of everything in this module.
@@ -74,7 +75,13 @@ pub struct StoreHeader {
     pub pinned: Option<[u8; 32]>,
     /// Grows with every change of anything but counters: copies of one edition say the same of all else.
     pub edition: u32,
+    /// A step of the device's life was decided that erases things, and they are not all erased yet: nothing may start.
+    /// What is to be erased follows from lifecycle and root.
+    pub wiping: bool,
 }
+
+const FLAG_PINNED: u8 = 1;
+const FLAG_WIPING: u8 = 2;
 
 impl StoreHeader {
     /// The header's signed bytes.
@@ -83,7 +90,9 @@ impl StoreHeader {
         let mut rest = Fill(&mut out);
         rest.put(&STORE_MAGIC);
         rest.put(&FORMAT.to_le_bytes());
-        rest.put(&[self.lifecycle as u8, self.pinned.is_some() as u8]);
+        let pinned = if self.pinned.is_some() { FLAG_PINNED } else { 0 };
+        let wiping = if self.wiping { FLAG_WIPING } else { 0 };
+        rest.put(&[self.lifecycle as u8, pinned | wiping]);
         rest.put(&self.generation.to_le_bytes());
         rest.put(&self.root_len.to_le_bytes());
         rest.put(&self.list_len.to_le_bytes());
@@ -111,11 +120,28 @@ impl StoreHeader {
             counters: [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?],
             pinned: {
                 let digest = rest.take()?;
-                (flags == 1).then_some(digest)
+                (flags & FLAG_PINNED != 0).then_some(digest)
             },
             edition: rest.u32()?,
+            wiping: flags & FLAG_WIPING != 0,
         };
         (magic == STORE_MAGIC && format == FORMAT && header.to_bytes() == *bytes).then_some(header)
+    }
+
+    /// Whether this device may start an image or be given one, as far as the header tells.
+    ///
+    /// Refused: 945 while a wipe is not whole; 944 at the end of its life; 940 without a root, which is what a device
+    /// has that left development, until it is given a production root.
+    pub const fn may_run(&self) -> Result<(), Reason> {
+        if self.wiping {
+            Err(Reason::WipeUnfinished)
+        } else if matches!(self.lifecycle, Lifecycle::Decommissioned) {
+            Err(Reason::Decommissioned)
+        } else if self.root_len == 0 {
+            Err(Reason::NoRoot)
+        } else {
+            Ok(())
+        }
     }
 
     /// Offset of the revocation list behind the header; `None` on overflow.
@@ -157,7 +183,7 @@ pub enum MailKind {
     Revoke = 2,
     /// A time file.
     Time = 3,
-    /// Reserved: a step of the device's life.
+    /// A [`LifecycleRequest`].
     Lifecycle = 4,
 }
 
@@ -202,6 +228,48 @@ impl MailHeader {
             len: rest.u32()?,
         };
         (header.to_bytes() == *bytes).then_some(header)
+    }
+}
+
+/// Bytes of a lifecycle request, the content of its part of the mailbox.
+pub const LIFECYCLE_REQUEST_BYTES: usize = 8;
+
+/// A step of a device's life that its application asks the bootloader for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LifecycleRequest {
+    /// To this state, which must not lie behind the present one.
+    Advance(Lifecycle),
+    /// From a development root to none: only a production root is taken from then on.
+    LeaveDevelopment,
+}
+
+const STEP_ADVANCE: u8 = 1;
+const STEP_LEAVE: u8 = 2;
+
+impl LifecycleRequest {
+    /// Format (2), step (1), state (1; 0 when the step has none), zeros (4).
+    pub const fn to_bytes(self) -> [u8; LIFECYCLE_REQUEST_BYTES] {
+        let [f0, f1] = FORMAT.to_le_bytes();
+        let (step, state) = match self {
+            LifecycleRequest::Advance(state) => (STEP_ADVANCE, state as u8),
+            LifecycleRequest::LeaveDevelopment => (STEP_LEAVE, 0),
+        };
+        [f0, f1, step, state, 0, 0, 0, 0]
+    }
+
+    /// Reads a request. Refused: 1021 for a state that there is not; 1019 for anything else that is no request of this
+    /// format.
+    pub fn parse(bytes: &[u8]) -> Result<LifecycleRequest, Reason> {
+        let request = match bytes {
+            [_, _, STEP_ADVANCE, state, ..] => {
+                LifecycleRequest::Advance(Lifecycle::from_number(*state).ok_or(Reason::LifecycleUnknown)?)
+            }
+            _ => LifecycleRequest::LeaveDevelopment,
+        };
+        match request.to_bytes() == bytes {
+            true => Ok(request),
+            false => Err(Reason::RequestMalformed),
+        }
     }
 }
 
@@ -336,7 +404,8 @@ pub enum BootEventKind {
     /// Could not go back because the old image no longer verifies.
     Stuck = 6,
     /// Took a proposal from the mailbox. `digest` names the proposal, `version.0` its [`MailKind`], and the last part of
-    /// `version` what the trust store holds now: the version of the root, the number of the list, ...
+    /// `version` what the trust store holds now: the version of the root, the number of the list, the seconds, the
+    /// number of the lifecycle's state.
     Taken = 7,
     /// Refused a proposal in the mailbox; fields as of `Taken`.
     Declined = 8,
@@ -719,6 +788,7 @@ mod tests {
             counters: [7, 0, 0, 0],
             pinned: Some([0xab; 32]),
             edition: 0x0908,
+            wiping: false,
         };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..16], *b"AMPTRUST\x01\x00\x03\x01\x03\x00\x00\x00");
@@ -737,8 +807,72 @@ mod tests {
         // A digest that is not pinned, a flag that nobody knows.
         (other[95], other[11]) = (0, 0);
         assert_eq!(StoreHeader::parse(&other), None);
-        other[11] = 3;
+        other[11] = 4;
         assert_eq!(StoreHeader::parse(&other), None);
+        // The wipe under way is one bit, beside the pin's.
+        (other, other[11]) = (bytes, 3);
+        let wiping = StoreHeader { wiping: true, ..header };
+        assert_eq!(StoreHeader::parse(&other), Some(wiping));
+        assert_eq!(wiping.to_bytes(), other);
+    }
+
+    #[test]
+    fn what_a_store_says_of_starting() {
+        let running = StoreHeader {
+            generation: 1,
+            lifecycle: Lifecycle::Rma,
+            root_len: 628,
+            list_len: 0,
+            time_floor: 0,
+            counters: [0; COUNTERS_MAX],
+            pinned: None,
+            edition: 1,
+            wiping: false,
+        };
+        let rootless = StoreHeader { root_len: 0, ..running };
+        let ended = StoreHeader {
+            lifecycle: Lifecycle::Decommissioned,
+            ..running
+        };
+        let wiping = |header| StoreHeader { wiping: true, ..header };
+        assert_eq!(running.may_run(), Ok(()));
+        assert_eq!(rootless.may_run(), Err(Reason::NoRoot));
+        // Even if a root were there.
+        assert_eq!(ended.may_run(), Err(Reason::Decommissioned));
+        for header in [running, rootless, ended] {
+            assert_eq!(wiping(header).may_run(), Err(Reason::WipeUnfinished));
+        }
+    }
+
+    #[test]
+    fn golden_lifecycle_requests() {
+        let deployed = LifecycleRequest::Advance(Lifecycle::Deployed);
+        let golden = [
+            (deployed, [1, 0, 1, 3, 0, 0, 0, 0]),
+            (LifecycleRequest::LeaveDevelopment, [1, 0, 2, 0, 0, 0, 0, 0]),
+        ];
+        for (request, bytes) in golden {
+            assert_eq!(request.to_bytes(), bytes);
+            assert_eq!(LifecycleRequest::parse(&bytes), Ok(request));
+            assert_eq!(LifecycleRequest::parse(&bytes[..7]), Err(Reason::RequestMalformed));
+            let longer = [&bytes[..], &[0]].concat();
+            assert_eq!(LifecycleRequest::parse(&longer), Err(Reason::RequestMalformed));
+            for at in (0..8).filter(|at| *at != 3) {
+                let mut bent = bytes;
+                bent[at] ^= 0x10;
+                assert_eq!(LifecycleRequest::parse(&bent), Err(Reason::RequestMalformed), "{at}");
+            }
+        }
+        for state in 0..=255 {
+            let parsed = LifecycleRequest::parse(&[1, 0, 1, state, 0, 0, 0, 0]);
+            let known = Lifecycle::from_number(state).map(LifecycleRequest::Advance);
+            assert_eq!(parsed, known.ok_or(Reason::LifecycleUnknown));
+        }
+        assert_eq!(LifecycleRequest::parse(&[]), Err(Reason::RequestMalformed));
+        assert_eq!(
+            LifecycleRequest::parse(&[1, 0, 2, 3, 0, 0, 0, 0]),
+            Err(Reason::RequestMalformed)
+        );
     }
 
     #[test]

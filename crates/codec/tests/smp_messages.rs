@@ -2,7 +2,7 @@
 
 use ampoule_codec::Reason;
 use ampoule_codec::mcuboot::ImageVersion;
-use ampoule_codec::record::Lifecycle;
+use ampoule_codec::record::{Lifecycle, LifecycleRequest};
 use ampoule_codec::smp::client::{Client, Failure, Refusal};
 use ampoule_codec::smp::response::{MODE_SWAP_OFFSET, Parameters, RESPONSE_BYTES_MIN, RootInfo};
 use ampoule_codec::smp::{
@@ -76,6 +76,16 @@ fn requests_have_the_documented_bytes() {
                 boot_mode: 0,
             },
             "0a00000100000505a0",
+        ),
+        (
+            6,
+            Request::Lifecycle(LifecycleRequest::Advance(Lifecycle::Provisioned)),
+            "0a00000500400603a162746f02",
+        ),
+        (
+            7,
+            Request::Lifecycle(LifecycleRequest::LeaveDevelopment),
+            "0a00000800400703a1656c65617665f5",
         ),
         (
             3,
@@ -163,6 +173,8 @@ fn every_request_survives_the_way_there_and_back() {
         Request::SlotInfo,
         Request::DeviceInfo,
         Request::Report,
+        Request::Lifecycle(LifecycleRequest::Advance(Lifecycle::Decommissioned)),
+        Request::Lifecycle(LifecycleRequest::LeaveDevelopment),
     ];
     for piece in [
         first_piece(),
@@ -322,7 +334,82 @@ fn unknown_requests_are_said_to_be_so() {
             }
         }
     }
-    assert_eq!(known, 2 + 5 + 5 + 3, "echo twice, OS, IMAGE, AMPOULE");
+    assert_eq!(known, 2 + 5 + 5 + 4, "echo twice, OS, IMAGE, AMPOULE");
+}
+
+/// One step, known, and not two at once.
+#[test]
+fn a_lifecycle_request_is_one_step() {
+    let ask = |body: &str| decode(&message(2, 64, 3, &hex(body))).map(|request| format!("{request:?}"));
+    let leave = format!("{:?}", Request::Lifecycle(LifecycleRequest::LeaveDevelopment));
+    assert_eq!(ask("a1 656c65617665 f5"), Ok(leave));
+    for state in 0..=5 {
+        let to = Lifecycle::from_number(state)
+            .map(LifecycleRequest::Advance)
+            .expect("a state");
+        let said = format!("{:?}", Request::Lifecycle(to));
+        assert_eq!(ask(&format!("a2 62746f 0{state} 656c65617665 f4")), Ok(said));
+    }
+    for unknown in ["06", "1818", "18ff", "190100", "1affffffff"] {
+        let asked = ask(&format!("a1 62746f {unknown}"));
+        assert_eq!(asked, Err(Reason::LifecycleUnknown), "{unknown}");
+    }
+    for malformed in [
+        "a0",
+        "a1 656c65617665 f4",
+        "a1 656c65617665 01",
+        "a1 62746f 20",
+        "a1 62746f 6133",
+        "a1 62746f 1b0000000100000000",
+        "a2 62746f 03 62746f 03",
+        "a2 62746f 03 656c65617665 f5",
+    ] {
+        assert_eq!(ask(malformed), Err(MALFORMED), "{malformed}");
+    }
+    // Nobody asks by reading, and a bootloader is not asked.
+    let reading = message(0, 64, 3, &hex("a1 62746f 03"));
+    assert_eq!(decode(&reading), Err(Reason::NotSupported));
+    let asking = message(2, 64, 3, &hex("a1 62746f 03"));
+    let (header, body) = Header::split(&asking).expect("a header");
+    let in_recovery = Request::decode_in_recovery(&header, body);
+    assert_eq!(in_recovery, Err(Reason::NotSupported));
+}
+
+/// A bootloader's answers are those of an application where both say the same, but for the names of reasons.
+#[test]
+fn a_bootloader_answers_in_the_same_words() {
+    let request = message(0, 64, 1, &[0xa0]);
+    let (header, _) = Header::split(&request).expect("a header");
+    let slots = [SlotSize {
+        slot: 0,
+        size: 4096,
+        takes_uploads: true,
+    }];
+    let recovery = DeviceInfo {
+        state: UpdateState::Recovery,
+        version: None,
+        ..device()
+    };
+    for response in [
+        Response::Done,
+        Response::Echo("x"),
+        Response::Bootloader("MCUboot"),
+        Response::Images(&[]),
+        Response::Uploaded {
+            offset: 7,
+            matches: None,
+        },
+        Response::Slots {
+            slots: &slots,
+            image_bytes_max: 4000,
+        },
+        Response::Device(recovery),
+        Response::Refused(Reason::Decommissioned),
+    ] {
+        let (mut one, mut two) = ([0; 256], [0; 256]);
+        let said = response.encode_in_recovery(&header, &mut one);
+        assert_eq!(said, response.encode(&header, &mut two), "{response:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::bootlog;
 use crate::flash::Flash;
 use crate::layout::{Layout, SlotId, Slots};
 use crate::slot::SlotReader;
-use crate::store::{Found, Store};
+use crate::store::Store;
 use crate::swap::{self, Request, Swap, Trailers};
 use codec::Reason;
 use codec::limits::Limits;
@@ -164,11 +164,7 @@ struct Boot<'b, F> {
 impl<'b, F: Flash> Boot<'b, F> {
     fn open(flash: &'b mut F, board: &'b Board<'b>, reset: Reset, buffers: Buffers<'b>) -> Result<Self, Reason> {
         let slots = Slots::new(board.layout, flash)?;
-        let store = match Store::open(flash, board.layout)? {
-            Found::Store(store) => store,
-            Found::Blank => return Err(Reason::NoRoot),
-            Found::Corrupt => return Err(Reason::StoreCorrupt),
-        };
+        let store = Store::of_running(flash, board.layout)?;
         let root = store.read_trust(flash, board.layout, board.limits, buffers.root)?;
         Ok(Boot {
             flash,

@@ -6,13 +6,17 @@ use crate::bootlog;
 use crate::flash::Flash;
 use crate::journal::{Committed, Journal, Pending, Progress, State};
 use crate::layout::{SlotId, Slots};
+use crate::lifecycle;
 use crate::mailbox::{self, Mail};
 use crate::slot::{self, ImageInfo, SlotReader};
-use crate::store::{Found, Store};
+use crate::store::Store;
 use crate::swap::{self, Request, Trailers};
 use codec::mcuboot::trailer::SwapType;
 use codec::plan::{ComponentId, Plan, Uuid, Version};
-use codec::record::{BootEvent, BootEventKind, JournalRecord, Lifecycle, MailKind, ReleaseId, TrustName};
+use codec::record::{
+    BootEvent, BootEventKind, JournalRecord, LIFECYCLE_REQUEST_BYTES, Lifecycle, LifecycleRequest, MailKind, ReleaseId,
+    TrustName,
+};
 use codec::roots::{Environment, FileKind, RevokeFile, RootFile, TimeFile};
 use codec::{Reason, Refused};
 use trust::admit::{ComponentView, DeviceView, DomainView};
@@ -56,9 +60,7 @@ impl<'d, F: Flash> Device<'d, F> {
     pub fn open(mut flash: F, config: Config<'d>, root: &'d mut [u8]) -> Result<Self, Refused> {
         let layout = config.board.layout;
         let slots = Slots::new(layout, &flash)?;
-        let Found::Store(store) = Store::open(&mut flash, layout)? else {
-            return Err(Reason::NoRoot.refused());
-        };
+        let store = Store::of_running(&mut flash, layout)?;
         let root = store.read_trust(&mut flash, layout, config.board.limits, root)?;
         let list = root.list().map_or(&[][..], |list| list.bytes());
         let trust = Sha256::of_parts(&[root.bytes(), list]);
@@ -302,10 +304,11 @@ impl<'d, F: Flash> Device<'d, F> {
         }
     }
 
-    /// What the bootloader took or refused is done with; its boot log says what became of it.
+    /// What the bootloader took or refused is done with; its boot log says what became of it. A lifecycle request it
+    /// empties itself, because the same words asked again are another request.
     fn empty_mailbox(&mut self) -> Result<(), Reason> {
         let layout = self.config.board.layout;
-        for kind in MailKind::ALL {
+        for kind in [MailKind::Root, MailKind::Revoke, MailKind::Time] {
             let Some(mail) = Mail::find(&mut self.flash, layout, kind)? else {
                 continue;
             };
@@ -369,6 +372,51 @@ impl<'d, F: Flash> Device<'d, F> {
             floor,
             trial,
         })
+    }
+}
+
+/// Steps of the device's life.
+impl<F: Flash> Device<'_, F> {
+    /// Asks the bootloader for a step of the device's life, which it takes at the next reset and which is not to be
+    /// undone: to a later state, or out of development. To ask is the application's own decision: by a person at the
+    /// device, by an order that it authenticated. The present state again is no news, and nothing is written.
+    ///
+    /// Refused, changing nothing: 1020 back; 1024 out of development without a development root; 613 during a trial;
+    /// 1010 while the bootloader is asked to swap; 1023 while another request waits; 105 when its part of the mailbox
+    /// is too small.
+    pub fn request_lifecycle(&mut self, request: LifecycleRequest) -> Result<(), Refused> {
+        if lifecycle::next(self.store.header(), Some(self.environment()), request)?.is_none() {
+            return Ok(());
+        }
+        let layout = self.config.board.layout;
+        if self.lifecycle_waits()?.is_some_and(|waiting| waiting != request) {
+            return Err(Reason::LifecycleStaged.refused());
+        }
+        self.staging_is_free()?;
+        Ok(mailbox::put(
+            &mut self.flash,
+            layout,
+            MailKind::Lifecycle,
+            &request.to_bytes(),
+        )?)
+    }
+
+    /// The same for whoever holds the wire: refused (1022) from deployment on. Before it, a device is at its station.
+    pub fn request_lifecycle_on_wire(&mut self, request: LifecycleRequest) -> Result<(), Refused> {
+        match self.lifecycle() < Lifecycle::Deployed {
+            true => self.request_lifecycle(request),
+            false => Err(Reason::LifecycleOnWire.refused()),
+        }
+    }
+
+    /// The request that waits for the bootloader, if one does that can be read.
+    pub fn lifecycle_waits(&mut self) -> Result<Option<LifecycleRequest>, Reason> {
+        let Some(mail) = Mail::find(&mut self.flash, self.config.board.layout, MailKind::Lifecycle)? else {
+            return Ok(None);
+        };
+        let mut content = [0; LIFECYCLE_REQUEST_BYTES];
+        let content = mail.read(&mut self.flash, &mut content)?;
+        Ok(content.and_then(|content| LifecycleRequest::parse(content).ok()))
     }
 }
 

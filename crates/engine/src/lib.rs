@@ -12,6 +12,7 @@ pub mod flash;
 pub mod install;
 pub mod journal;
 pub mod layout;
+pub mod lifecycle;
 mod log;
 pub mod mailbox;
 pub mod nor;

@@ -62,10 +62,10 @@ impl<'m> Recovery<'m> {
             takes_uploads: true,
         }];
         let mut action = Action::None;
-        let response = Request::decode(&header, body)
+        let response = Request::decode_in_recovery(&header, body)
             .and_then(|request| self.answer(&request, flash, board, &mut slots, &mut action))
             .unwrap_or_else(Response::Refused);
-        (response.encode_naming(|_| "", &header, out), action)
+        (response.encode_in_recovery(&header, out), action)
     }
 
     fn answer<'a, F: Flash>(
@@ -226,11 +226,7 @@ impl<'m> Recovery<'m> {
 /// first, so that nothing old is resumed or reverted over it.
 fn begin_image<F: Flash>(len: u32, data: &[u8], flash: &mut F, board: &Board<'_>) -> Result<(), Reason> {
     let slots = Slots::new(board.layout, flash)?;
-    match Store::open(flash, board.layout)? {
-        Found::Store(_) => {}
-        Found::Blank => return Err(Reason::NoRoot),
-        Found::Corrupt => return Err(Reason::StoreCorrupt),
-    }
+    Store::of_running(flash, board.layout)?;
     if len > slots.image_len_max() {
         return Err(Reason::ImageSize);
     }
@@ -254,11 +250,11 @@ fn finish_image<F: Flash>(flash: &mut F, board: &Board<'_>, buffers: &mut Buffer
 
 /// A device takes a root only while it has none.
 fn begin_root<F: Flash>(len: u32, room: usize, flash: &mut F, board: &Board<'_>) -> Result<(), Reason> {
-    match Store::open(flash, board.layout)? {
-        Found::Blank if len > 0 && len as usize <= room => Ok(()),
-        Found::Blank => Err(Reason::Limit),
-        Found::Store(_) => Err(Reason::RootPresent),
-        Found::Corrupt => Err(Reason::StoreCorrupt),
+    match Store::of_running(flash, board.layout) {
+        Err(Reason::NoRoot) if len > 0 && len as usize <= room => Ok(()),
+        Err(Reason::NoRoot) => Err(Reason::Limit),
+        Ok(_) => Err(Reason::RootPresent),
+        Err(reason) => Err(reason),
     }
 }
 
@@ -269,6 +265,6 @@ fn provision<F: Flash>(root: &[u8], flash: &mut F, board: &Board<'_>) -> Result<
     if !parsed.entries().any(|entry| entry.role == Role::Image) {
         return Err(Reason::RootNoImageRole.refused());
     }
-    Store::provision(flash, board.layout, root)?;
+    Store::provision(flash, board.layout, &parsed)?;
     Ok(())
 }

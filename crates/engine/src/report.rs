@@ -15,8 +15,8 @@
 //! | 9 | the last release that did not stay: `[sequence, manifest digest, 0 given up / 1 reverted, reason number]` |
 //! | 10 | last note of an image: `[kind, reason number, first 8 bytes of the hash TLV, major, minor, revision, build]` |
 //! | 11 | trust: `[0 production / 1 development, number of the list (0: none), time floor, 1 = the running image is pinned]` |
-//! | 12 | proposals that wait for the bootloader: `[+ 1 root / 2 list / 3 time]` |
-//! | 13 | last note of a proposal: `[7 taken / 8 refused, reason number, 1 root / 2 list / 3 time, what is stored now]` |
+//! | 12 | proposals that wait for the bootloader: `[+ 1 root / 2 list / 3 time / 4 lifecycle request]` |
+//! | 13 | last note of a proposal: `[7 taken / 8 refused, reason number, what it is as in 12, what is stored now]` |
 
 use crate::device::Device;
 use crate::flash::Flash;

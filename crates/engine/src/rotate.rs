@@ -17,7 +17,7 @@ use crate::flash::Flash;
 use crate::layout::{SlotId, Slots};
 use crate::mailbox::Mail;
 use crate::slot::{self, SlotReader};
-use crate::store::{Change, Found, Store};
+use crate::store::{Change, Store};
 use crate::swap::{Request, Trailers};
 use codec::Reason;
 use codec::record::{BootEvent, BootEventKind, MailKind, StoreHeader};
@@ -60,9 +60,7 @@ fn consider<F: Flash>(
     mail: Option<(MailKind, &Mail)>,
     proposal: &mut [u8],
 ) -> Result<(), Reason> {
-    let Found::Store(store) = Store::open(flash, board.layout)? else {
-        return Ok(());
-    };
+    let store = Store::of_running(flash, board.layout)?;
     let slots = Slots::new(board.layout, flash)?;
     if mail.is_none() {
         // A look at the image's name is enough while it is the pinned one that runs.
@@ -94,6 +92,7 @@ fn consider<F: Flash>(
         MailKind::Root => turn.root(content, &running),
         MailKind::Revoke => turn.list(content, &running),
         MailKind::Time => turn.time(content),
+        // Another step's: `crate::lifecycle`.
         MailKind::Lifecycle => return Ok(()),
     };
     let (event, reason, number) = match verdict {

@@ -127,6 +127,12 @@ impl<'m> Server<'m> {
             // A device that runs an application has its root already.
             Request::Provision(_) => return Err(Reason::RootPresent),
             Request::DeviceInfo => Response::Device(info(device)?),
+            Request::Lifecycle(request) => {
+                device
+                    .request_lifecycle_on_wire(*request)
+                    .map_err(|refused| refused.reason)?;
+                Response::Done
+            }
             Request::Report => {
                 Response::Report(report::report(device, &mut facts.report).map_err(|refused| refused.reason)?)
             }

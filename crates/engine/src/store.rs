@@ -10,6 +10,7 @@ use codec::limits::Limits;
 use codec::record::{
     COUNTERS_MAX, Lifecycle, STORE_ALIGN_BYTES, STORE_HEADER_BYTES, STORE_HEADER_SIGNED_BYTES, StoreHeader,
 };
+use codec::roots::Environment;
 use trust::digest::Sha256;
 use trust::root::{Revocations, TrustRoot};
 
@@ -62,6 +63,17 @@ impl Store {
         }
     }
 
+    /// The store of a device that may start an image or be given one.
+    ///
+    /// Refused: 940 without a root, 943 when no copy is whole, and what [`StoreHeader::may_run`] refuses (944, 945).
+    pub fn of_running(flash: &mut impl Flash, layout: &Layout) -> Result<Store, Reason> {
+        match Store::open(flash, layout)? {
+            Found::Store(store) => store.header.may_run().map(|()| store),
+            Found::Blank => Err(Reason::NoRoot),
+            Found::Corrupt => Err(Reason::StoreCorrupt),
+        }
+    }
+
     /// The facts beside root and list.
     pub fn header(&self) -> &StoreHeader {
         &self.header
@@ -95,28 +107,60 @@ impl Store {
         Ok(root.with_list(list))
     }
 
-    /// Stores the first root of a device, in both copies.
-    pub fn provision(flash: &mut impl Flash, layout: &Layout, root: &[u8]) -> Result<Store, Reason> {
+    /// Stores the first root of a device, in both copies; or the next first one, of a device that left development.
+    /// That one keeps counters, lifecycle and time floor, and takes a production root only.
+    ///
+    /// Refused: 1012 when there is a root, 1025 for a development root, 943, 944, 945.
+    pub fn provision(flash: &mut impl Flash, layout: &Layout, root: &TrustRoot<'_>) -> Result<Store, Reason> {
+        let file = root.bytes();
+        let found = Store::open(flash, layout)?;
+        let before = match found {
+            Found::Store(store) => store,
+            Found::Blank => Store::NEVER,
+            Found::Corrupt => return Err(Reason::StoreCorrupt),
+        };
+        match before.header.may_run() {
+            Ok(()) => return Err(Reason::RootPresent),
+            Err(Reason::NoRoot) => {}
+            Err(reason) => return Err(reason),
+        }
+        let left = matches!(found, Found::Store(_));
+        if left && root.environment() != Environment::Production {
+            return Err(Reason::ProductionOnly);
+        }
         let first = Store {
             header: StoreHeader {
-                generation: 1,
-                lifecycle: Lifecycle::Factory,
-                root_len: u32::try_from(root.len()).map_err(|_| Reason::Limit)?,
-                list_len: 0,
-                time_floor: 0,
-                counters: [0; COUNTERS_MAX],
-                pinned: None,
-                edition: 1,
+                generation: before.header.generation.checked_add(1).ok_or(Reason::StateFull)?,
+                edition: before.header.edition.checked_add(1).ok_or(Reason::StateFull)?,
+                root_len: u32::try_from(file.len()).map_err(|_| Reason::Limit)?,
+                ..before.header
             },
-            copy: 0,
+            copy: 1 - before.copy,
             twice: false,
         };
-        write_copy(flash, layout.trust[0], &first.header, &|_, offset, block| {
-            copy_from(root, offset, block);
+        write_copy(flash, first.area(layout), &first.header, &|_, offset, block| {
+            copy_from(file, offset, block);
             Ok(())
         })?;
         first.commit(flash, layout, first.header)
     }
+
+    /// What stands before the first root: nothing, as if it were in copy 1, so that the first commit fills copy 0.
+    const NEVER: Store = Store {
+        header: StoreHeader {
+            generation: 0,
+            lifecycle: Lifecycle::Factory,
+            root_len: 0,
+            list_len: 0,
+            time_floor: 0,
+            counters: [0; COUNTERS_MAX],
+            pinned: None,
+            edition: 0,
+            wiping: false,
+        },
+        copy: 1,
+        twice: false,
+    };
 
     /// Raises the counter of an image; it never falls.
     pub fn raise_counter(self, flash: &mut impl Flash, layout: &Layout, image: u8, to: u32) -> Result<Store, Reason> {

@@ -11,7 +11,7 @@ use crate::nor::Nor;
 use codec::Reason;
 use codec::limits::Limits;
 use codec::plan::ComponentId;
-use codec::record::Upload;
+use codec::record::{Lifecycle, MailKind, Upload};
 use engine::boot::{self, Board, Buffers, Outcome, Reset, Start};
 use engine::device::{Config, Device};
 use engine::flash::Flash;
@@ -19,6 +19,7 @@ use engine::install::{Receiving, Resumed, Step};
 use engine::journal::{Progress, State};
 use engine::layout::{Area, Layout, SlotId, Slots};
 use engine::store::{Found, Store};
+use trust::root::TrustRoot;
 
 /// Bytes of the longest root file.
 const ROOT_BYTES: usize = 1536;
@@ -167,6 +168,7 @@ impl Body {
     pub fn provisioned(&self) -> Nor {
         let (mut nor, layout) = self.shape.blank();
         let root = self.authority.trust_root.build();
+        let root = TrustRoot::stored(&root, &self.limits).expect("a root file");
         Store::provision(&mut nor, &layout, &root).expect("an erased store takes a root");
         nor
     }
@@ -228,18 +230,20 @@ impl Body {
     /// The same on a device whose trust store may be gone.
     pub fn boot_unstored(&self, sim: &mut Sim, reset: Reset) -> Result<Boot, String> {
         let (mut root, mut scratch) = ([0; TRUST_BYTES], [0; SCRATCH_BYTES]);
-        let before = sim.nor.clone();
+        let mut before = sim.nor.clone();
         let buffers = Buffers {
             root: &mut root,
             scratch: &mut scratch,
         };
+        engine::lifecycle::run(&mut sim.nor, &self.board(), buffers.root);
         engine::rotate::run(&mut sim.nor, &self.board(), buffers, &mut [0; ROOT_BYTES]);
         let buffers = Buffers {
             root: &mut root,
             scratch: &mut scratch,
         };
         let outcome = boot::run(&mut sim.nor, &self.board(), reset, buffers);
-        self.judge_bootloader(&before, &sim.nor)?;
+        let wipes = self.judge_life(&mut before, &mut sim.nor, matches!(outcome, Outcome::Start(_)))?;
+        self.judge_bootloader(&before, &sim.nor, wipes)?;
         // Whatever the bootloader made of it, nothing runs without power.
         ensure(sim.nor.is_powered(), || POWER_FAILED.into())?;
         match outcome {
@@ -347,10 +351,11 @@ impl Body {
         self.judge_untouched("the application", before, after, theirs.iter().chain(&others))
     }
 
-    /// Law: the bootloader writes the slots, the trust store and its log, nothing else.
-    fn judge_bootloader(&self, before: &Nor, after: &Nor) -> Result<(), String> {
+    /// Law: the bootloader writes the slots, the trust store and its log, nothing else; where a step of the device's
+    /// life was decided that erases, it erases; and it empties the part of the mailbox with the request that it
+    /// answered.
+    fn judge_bootloader(&self, before: &Nor, after: &Nor, wipes: bool) -> Result<(), String> {
         let Layout {
-            mailbox,
             journal,
             head,
             table,
@@ -359,8 +364,13 @@ impl Body {
             device_key,
             ..
         } = self.layout;
+        let parts = [MailKind::Root, MailKind::Revoke, MailKind::Time].map(|kind| self.layout.mail(kind));
+        let answered = self.layout.mail(MailKind::Lifecycle);
         let theirs = [
-            mailbox,
+            parts[0],
+            parts[1],
+            parts[2],
+            answered,
             journal[0],
             journal[1],
             head,
@@ -370,7 +380,30 @@ impl Body {
             sealed_counter,
             device_key,
         ];
-        self.judge_untouched("the bootloader", before, after, theirs.iter())
+        let erased = |area: &Area| self.area(after, *area).iter().all(|byte| *byte == self.shape.erased);
+        // An erase that was cut leaves anything; what is left of it is judged when the power is back.
+        let kept = theirs
+            .iter()
+            .filter(|area| !((wipes || **area == answered) && (erased(area) || !after.is_powered())));
+        self.judge_untouched("the bootloader", before, after, kept)
+    }
+
+    /// Laws: nothing starts from the moment on at which a wipe is decided, at the end of a device's life, or without a
+    /// root; and a life only moves forward. Gives whether a wipe was under way or was decided.
+    fn judge_life(&self, before: &mut Nor, after: &mut Nor, starts: bool) -> Result<bool, String> {
+        let (Some(was), Some(is)) = (self.store(before), self.store(after)) else {
+            return Ok(false);
+        };
+        let (was, is) = (was.header(), is.header());
+        ensure(is.lifecycle >= was.lifecycle, || {
+            format!("a life went from {:?} back to {:?}", was.lifecycle, is.lifecycle)
+        })?;
+        let ended = is.lifecycle == Lifecycle::Decommissioned;
+        ensure(!(starts && (is.wiping || ended || is.root_len == 0)), || {
+            format!("an image starts on a device whose store says {is:?}")
+        })?;
+        let changes = (was.lifecycle, was.root_len) != (is.lifecycle, is.root_len);
+        Ok(was.wiping || is.wiping || changes)
     }
 
     fn judge_untouched<'a>(
@@ -487,6 +520,13 @@ impl Body {
 
     /// Law: no trust root comes back; of a device that holds one, whatever stands in its flash.
     fn judge_root(&self, sim: &mut Sim) -> Result<(), String> {
+        if self
+            .store(&mut sim.nor)
+            .is_some_and(|store| store.header().root_len == 0)
+        {
+            // It left development: the roots of production count anew.
+            sim.note(|ledger| ledger.root_version = 0);
+        }
         let Some(version) = self.root_version(&mut sim.nor) else {
             return Ok(());
         };

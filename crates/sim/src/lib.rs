@@ -12,6 +12,8 @@ pub mod device;
 pub mod elf;
 pub mod firmware;
 pub mod fixture;
+pub mod help;
+pub mod life;
 pub mod line;
 pub mod nor;
 pub mod qemu;

@@ -20,6 +20,7 @@ use engine::store::{Found, Store};
 use engine::swap::{Request, Trailers};
 use release::board::Board as BoardFile;
 use serde::Deserialize;
+use trust::root::TrustRoot;
 
 use crate::bench::Bench;
 use crate::fixture::sha256;
@@ -67,7 +68,9 @@ impl Station {
     /// A flash from the factory: root stored, this image in the primary slot.
     pub fn factory(&self, image: &[u8]) -> Nor {
         let mut nor = Nor::new(self.geometry.clone());
-        Store::provision(&mut nor, &self.layout, &self.bench.authority.trust_root.build()).expect("a first root");
+        let root = self.bench.authority.trust_root.build();
+        let root = TrustRoot::stored(&root, &self.limits).expect("a root file");
+        Store::provision(&mut nor, &self.layout, &root).expect("a first root");
         nor.program(self.layout.primary.start, image);
         nor
     }

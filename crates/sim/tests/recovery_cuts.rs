@@ -3,15 +3,11 @@
 use ampoule_sim::body::{Body, Boot, Ledger, Made, Sim, ensure};
 use ampoule_sim::cuts::{Campaign, Findings, Tally, explore};
 use ampoule_sim::device::{Shape, shapes};
-use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme, sha256};
+use ampoule_sim::fixture::{Authority, Identity, Image, Key, Scheme};
+use ampoule_sim::help::offer;
 use codec::Reason;
-use codec::smp::Start;
-use codec::smp::client::{Client, Destination, Failure, Upload};
-use codec::smp::response::Parameters;
-use engine::boot::{Buffers, Reset};
-use engine::recover::Recovery;
-
-const BUFFER_BYTES: u32 = 512;
+use codec::smp::client::Destination;
+use engine::boot::Reset;
 
 struct Desk {
     body: Body,
@@ -27,38 +23,7 @@ impl Desk {
 
     /// Sends a file to the recovery, as a client does. Ok, or the number of the refusal.
     fn send(&self, sim: &mut Sim, destination: Destination, file: &[u8]) -> Result<(), u64> {
-        let (mut root, mut scratch) = ([0; 1536], [0; 256]);
-        let parameters = Parameters {
-            buf_size: BUFFER_BYTES,
-            buf_count: 1,
-        };
-        let buffers = Buffers {
-            root: &mut root,
-            scratch: &mut scratch,
-        };
-        let mut recovery = Recovery::new(Reason::NoBootableImage, parameters, buffers);
-        let mut client = Client::new(0);
-        let start = Start {
-            len: file.len() as u32,
-            image: 0,
-            sha: Some(sha256(&[file])),
-            upgrade: false,
-        };
-        let mut upload = Upload::new(destination, start);
-        while let Some((offset, len)) = upload.next(BUFFER_BYTES).expect("room for a piece") {
-            let (mut room, mut out) = ([0; 600], [0; 600]);
-            let piece = upload.request(&file[offset as usize..(offset + len) as usize]);
-            let (question, message) = client.request(&piece, &mut room).expect("room for a message");
-            let (answer, _) = recovery.handle(message, &mut sim.nor, &self.body.board(), &mut out);
-            match question.answer(answer) {
-                Ok(answer) => upload
-                    .on_response(answer.uploaded().expect("an answer"))
-                    .expect("progress"),
-                Err(Failure::Refused(refusal)) => return Err(number_of(&refusal)),
-                Err(other) => panic!("{other:?}"),
-            }
-        }
-        Ok(())
+        offer(&self.body, sim, Reason::NoBootableImage, destination, file)
     }
 
     /// A person at the serial line: helps until the image runs.
@@ -95,12 +60,6 @@ impl Desk {
     fn without_image(&self) -> Sim {
         Sim::new(self.body.provisioned(), self.ledger())
     }
-}
-
-fn number_of(refusal: &codec::smp::client::Refusal<'_>) -> u64 {
-    refusal
-        .reason
-        .map_or(refusal.rc.into(), |reason| reason.number().into())
 }
 
 #[test]

@@ -53,6 +53,9 @@ fn main() -> ! {
     let mut flash = MappedFlash::take();
     let outcome = match reset(last) {
         Some(reset) => {
+            // Before anything else may start or be committed.
+            #[cfg(feature = "lifecycle")]
+            engine::lifecycle::run(&mut flash, &BOARD, TRUST);
             #[cfg(feature = "rotation")]
             follow(&mut flash, TRUST, SCRATCH, SMP);
             let buffers = Buffers {

@@ -68,6 +68,8 @@ pub mod command {
     pub const DEVICE_INFO: u8 = 1;
     /// Group AMPOULE, read: what happened, for the server.
     pub const REPORT: u8 = 2;
+    /// Group AMPOULE, write: asks for a step of the device's life.
+    pub const LIFECYCLE: u8 = 3;
 }
 
 /// What a message is.
@@ -236,7 +238,7 @@ const fn by_range(number: u16) -> MgmtErr {
         // For another device or version.
         600..=606 | 611..=612 | 909..=919 => MgmtErr::Invalid,
         // Too old, on trial, reverted, not provisioned: another time the same request may do.
-        600..=699 | 930..=942 | 1000..=1099 => MgmtErr::BadState,
+        600..=699 | 930..=942 | 944..=945 | 1000..=1099 => MgmtErr::BadState,
         _ => MgmtErr::Corrupt,
     }
 }
@@ -289,6 +291,9 @@ mod tests {
             (Reason::HashUnknown, MgmtErr::NoEntry),
             (Reason::RequestMalformed, MgmtErr::Invalid),
             (Reason::NotSupported, MgmtErr::NotSupported),
+            (Reason::StoreCorrupt, MgmtErr::Corrupt),
+            (Reason::Decommissioned, MgmtErr::BadState),
+            (Reason::WipeUnfinished, MgmtErr::BadState),
         ] {
             assert_eq!(MgmtErr::from(reason), rc, "{reason:?}");
         }

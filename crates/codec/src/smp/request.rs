@@ -4,6 +4,7 @@ use super::map::Map;
 use super::{HEADER_BYTES, Header, Op, VERSION, command, group, put};
 use crate::Reason;
 use crate::cbor::{self, Full, Writer};
+use crate::record::{Lifecycle, LifecycleRequest};
 
 /// The slot that is erased when a request names none.
 const ERASE_SLOT_DEFAULT: u32 = 1;
@@ -58,6 +59,8 @@ pub enum Request<'a> {
     DeviceInfo,
     /// AMPOULE 2: what happened, for the server.
     Report,
+    /// AMPOULE 3 `{"to": number}` or `{"leave": true}`: asks for a step of the device's life.
+    Lifecycle(LifecycleRequest),
 }
 
 /// A piece of a file on its way into the device.
@@ -88,9 +91,30 @@ impl<'a> Request<'a> {
     /// Reads the request with this header. Keys that it does not have are ignored, any well-formed CBOR will do.
     ///
     /// Errors, to be answered with [`Response::Refused`](super::Response::Refused): [`Reason::NotSupported`] there is no
-    /// such request; [`Reason::RequestMalformed`] the body is not one map of the announced length, a value is missing,
-    /// of the wrong type, out of range or there twice.
+    /// such request; [`Reason::LifecycleUnknown`] there is no such state; [`Reason::RequestMalformed`] the body is not
+    /// one map of the announced length, a value is missing, of the wrong type, out of range or there twice.
     pub fn decode(header: &Header, body: &'a [u8]) -> Result<Self, Reason> {
+        match Request::decode_in_recovery(header, body) {
+            Err(Reason::NotSupported) => {}
+            decoded => return decoded,
+        }
+        let body = Map::parse(body)?;
+        match (header.group, header.command, header.op) {
+            (group::OS, command::APPLICATION_INFO, Op::Read) => Ok(Request::ApplicationInfo {
+                format: body.text("format")?.unwrap_or(""),
+            }),
+            (group::IMAGE, command::IMAGE_STATE, Op::Write) => set_image_state(&body),
+            (group::IMAGE, command::IMAGE_ERASE, Op::Write) => Ok(Request::Erase {
+                slot: body.uint("slot")?.unwrap_or(ERASE_SLOT_DEFAULT),
+            }),
+            (group::AMPOULE, command::REPORT, Op::Read) => Ok(Request::Report),
+            (group::AMPOULE, command::LIFECYCLE, Op::Write) => lifecycle(&body),
+            _ => Err(Reason::NotSupported),
+        }
+    }
+
+    /// The same for what a bootloader answers: it does not read what it would refuse in any case.
+    pub fn decode_in_recovery(header: &Header, body: &'a [u8]) -> Result<Self, Reason> {
         if body.len() != usize::from(header.len) {
             return Err(Reason::RequestMalformed);
         }
@@ -103,22 +127,14 @@ impl<'a> Request<'a> {
                 boot_mode: body.uint("boot_mode")?.unwrap_or(0),
             }),
             (group::OS, command::PARAMETERS, Op::Read) => Ok(Request::Parameters),
-            (group::OS, command::APPLICATION_INFO, Op::Read) => Ok(Request::ApplicationInfo {
-                format: body.text("format")?.unwrap_or(""),
-            }),
             (group::OS, command::BOOTLOADER_INFO, Op::Read) => Ok(Request::BootloaderInfo {
                 query: body.text("query")?,
             }),
             (group::IMAGE, command::IMAGE_STATE, Op::Read) => Ok(Request::ImageStates),
-            (group::IMAGE, command::IMAGE_STATE, Op::Write) => set_image_state(&body),
             (group::IMAGE, command::IMAGE_UPLOAD, Op::Write) => Ok(Request::Upload(Piece::read(&body)?)),
-            (group::IMAGE, command::IMAGE_ERASE, Op::Write) => Ok(Request::Erase {
-                slot: body.uint("slot")?.unwrap_or(ERASE_SLOT_DEFAULT),
-            }),
             (group::IMAGE, command::SLOT_INFO, Op::Read) => Ok(Request::SlotInfo),
             (group::AMPOULE, command::PROVISION, Op::Write) => Ok(Request::Provision(Piece::read(&body)?)),
             (group::AMPOULE, command::DEVICE_INFO, Op::Read) => Ok(Request::DeviceInfo),
-            (group::AMPOULE, command::REPORT, Op::Read) => Ok(Request::Report),
             _ => Err(Reason::NotSupported),
         }
     }
@@ -140,6 +156,7 @@ impl<'a> Request<'a> {
             Request::Provision(_) => (group::AMPOULE, command::PROVISION, Op::Write),
             Request::DeviceInfo => (group::AMPOULE, command::DEVICE_INFO, Op::Read),
             Request::Report => (group::AMPOULE, command::REPORT, Op::Read),
+            Request::Lifecycle(_) => (group::AMPOULE, command::LIFECYCLE, Op::Write),
         }
     }
 
@@ -193,6 +210,13 @@ impl<'a> Request<'a> {
             Request::Erase { slot } => {
                 put::map(writer, 1);
                 put::uint(writer, "slot", slot);
+            }
+            Request::Lifecycle(request) => {
+                put::map(writer, 1);
+                match request {
+                    LifecycleRequest::Advance(state) => put::uint(writer, "to", state as u32),
+                    LifecycleRequest::LeaveDevelopment => put::truth(writer, "leave", true),
+                }
             }
             Request::EchoControl
             | Request::Parameters
@@ -271,6 +295,19 @@ fn set_image_state<'a>(body: &Map<'a>) -> Result<Request<'a>, Reason> {
         return Err(Reason::RequestMalformed);
     }
     Ok(Request::SetImageState { hash, confirm })
+}
+
+/// One step, not both.
+fn lifecycle<'a>(body: &Map<'a>) -> Result<Request<'a>, Reason> {
+    let (to, leave) = (body.uint("to")?, body.truth("leave")?);
+    Ok(Request::Lifecycle(match (to, leave) {
+        (Some(to), None | Some(false)) => {
+            let state = u8::try_from(to).ok().and_then(Lifecycle::from_number);
+            LifecycleRequest::Advance(state.ok_or(Reason::LifecycleUnknown)?)
+        }
+        (None, Some(true)) => LifecycleRequest::LeaveDevelopment,
+        _ => return Err(Reason::RequestMalformed),
+    }))
 }
 
 fn required<T>(value: Option<T>) -> Result<T, Reason> {

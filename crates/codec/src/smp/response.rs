@@ -166,8 +166,29 @@ pub struct RootInfo {
     pub production: bool,
 }
 
-/// What a refusal calls its reason, beside the number.
-pub type Naming = fn(Reason) -> &'static str;
+/// Who answers, which decides what can be said.
+#[derive(Clone, Copy)]
+struct Voice {
+    /// What a refusal calls its reason, beside the number.
+    name: fn(Reason) -> &'static str,
+    /// Writes the version of the image that runs.
+    version: fn(ImageVersion, &mut Writer<'_>),
+    /// Writes the answers that a bootloader never gives.
+    more: fn(&Response<'_>, &mut Writer<'_>),
+}
+
+const APPLICATION: Voice = Voice {
+    name: Reason::name,
+    version: write_version,
+    more: write_more,
+};
+
+/// Where flash is scarce, the number has to do for a reason, and there is nothing to say what nothing runs.
+const BOOTLOADER: Voice = Voice {
+    name: |_| "",
+    version: |_, writer| put::text(writer, "version", ""),
+    more: |_, writer| put::map(writer, 0),
+};
 
 impl Response<'_> {
     /// Writes the whole message that answers the request with this header to the start of `out`; gives its bytes.
@@ -175,22 +196,27 @@ impl Response<'_> {
     /// An answer that does not fit becomes a refusal with [`Reason::Limit`]; nothing at all is written when `out` has
     /// fewer than [`RESPONSE_BYTES_MIN`] bytes and that does not fit either, or when `request` is not a request.
     pub fn encode<'b>(&self, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
-        self.encode_naming(Reason::name, request, out)
+        self.encode_as(APPLICATION, request, out)
     }
 
-    /// The same with other names of reasons, or with none: where flash is scarce, the number has to do.
-    pub fn encode_naming<'b>(&self, name: Naming, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
+    /// The same as a bootloader says it, in less flash: reasons without their names, and nothing of running images.
+    /// What it never says (application info, mode, a list with images, a report) comes out as [`Response::Done`].
+    pub fn encode_in_recovery<'b>(&self, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
+        self.encode_as(BOOTLOADER, request, out)
+    }
+
+    fn encode_as<'b>(&self, voice: Voice, request: &Header, out: &'b mut [u8]) -> &'b [u8] {
         let len = self
-            .try_encode(name, request, out)
-            .or_else(|Full| Response::Refused(Reason::Limit).try_encode(name, request, out))
+            .try_encode(voice, request, out)
+            .or_else(|Full| Response::Refused(Reason::Limit).try_encode(voice, request, out))
             .unwrap_or(0);
         out.get(..len).unwrap_or(&[])
     }
 
-    fn try_encode(&self, name: Naming, request: &Header, out: &mut [u8]) -> Result<usize, Full> {
+    fn try_encode(&self, voice: Voice, request: &Header, out: &mut [u8]) -> Result<usize, Full> {
         let op = request.op.response().ok_or(Full)?;
         let (head, room) = out.split_first_chunk_mut::<HEADER_BYTES>().ok_or(Full)?;
-        let body_len = cbor::encode(room, |writer| self.write(name, request.group, writer))?.len();
+        let body_len = cbor::encode(room, |writer| self.write(voice, request.group, writer))?.len();
         let len = u16::try_from(body_len).map_err(|_| Full)?;
         let header = Header {
             op,
@@ -203,28 +229,19 @@ impl Response<'_> {
     }
 
     #[inline(never)]
-    fn write(&self, name: Naming, group: u16, writer: &mut Writer<'_>) {
+    fn write(&self, voice: Voice, group: u16, writer: &mut Writer<'_>) {
         match *self {
             Response::Done => put::map(writer, 0),
             Response::Echo(text) => one_text(writer, "r", text),
-            Response::ApplicationInfo(text) => one_text(writer, "output", text),
             Response::Bootloader(name) => one_text(writer, "bootloader", name),
             Response::Parameters(parameters) => {
                 put::map(writer, 2);
                 put::uint(writer, "buf_size", parameters.buf_size);
                 put::uint(writer, "buf_count", parameters.buf_count);
             }
-            Response::BootloaderMode { mode, no_downgrade } => {
-                put::map(writer, 1 + usize::from(no_downgrade));
-                put::uint(writer, "mode", u32::from(mode));
-                if no_downgrade {
-                    put::truth(writer, "no-downgrade", true);
-                }
-            }
-            Response::Images(images) => {
+            Response::Images([]) => {
                 put::map(writer, 1);
-                put::array(writer, "images", images.len());
-                images.iter().for_each(|image| image.write(writer));
+                put::array(writer, "images", 0);
             }
             Response::Uploaded { offset, matches } => {
                 put::map(writer, 1 + usize::from(matches.is_some()));
@@ -234,13 +251,37 @@ impl Response<'_> {
                 }
             }
             Response::Slots { slots, image_bytes_max } => write_slots(slots, image_bytes_max, writer),
-            Response::Device(ref info) => info.write(writer),
-            Response::Report(report) => {
-                put::map(writer, 1);
-                put::bytes(writer, "report", report);
-            }
-            Response::Refused(reason) => write_refusal(reason, name(reason), group, writer),
+            Response::Device(ref info) => info.write(voice, writer),
+            Response::Refused(reason) => write_refusal(reason, (voice.name)(reason), group, writer),
+            Response::ApplicationInfo(_)
+            | Response::BootloaderMode { .. }
+            | Response::Images(_)
+            | Response::Report(_) => (voice.more)(self, writer),
         }
+    }
+}
+
+/// What applications alone say.
+fn write_more(response: &Response<'_>, writer: &mut Writer<'_>) {
+    match *response {
+        Response::ApplicationInfo(text) => one_text(writer, "output", text),
+        Response::BootloaderMode { mode, no_downgrade } => {
+            put::map(writer, 1 + usize::from(no_downgrade));
+            put::uint(writer, "mode", u32::from(mode));
+            if no_downgrade {
+                put::truth(writer, "no-downgrade", true);
+            }
+        }
+        Response::Images(images) => {
+            put::map(writer, 1);
+            put::array(writer, "images", images.len());
+            images.iter().for_each(|image| image.write(writer));
+        }
+        Response::Report(report) => {
+            put::map(writer, 1);
+            put::bytes(writer, "report", report);
+        }
+        _ => put::map(writer, 0),
     }
 }
 
@@ -303,7 +344,7 @@ fn write_slots(slots: &[SlotSize], image_bytes_max: u32, writer: &mut Writer<'_>
 }
 
 impl DeviceInfo {
-    fn write(&self, writer: &mut Writer<'_>) {
+    fn write(&self, voice: Voice, writer: &mut Writer<'_>) {
         let optional = [
             self.device.is_some(),
             self.root.is_some(),
@@ -327,7 +368,7 @@ impl DeviceInfo {
             put::truth(writer, "production", root.production);
         }
         if let Some(version) = self.version {
-            write_version(version, writer);
+            (voice.version)(version, writer);
         }
         if let Some(sequence) = self.sequence {
             writer.text("sequence").uint(sequence);

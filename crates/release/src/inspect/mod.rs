@@ -17,6 +17,7 @@ use crate::tree::Tree;
 use crate::verify::check_content;
 
 pub use files::moment;
+pub use report::lifecycle_name;
 
 /// What [`explain`] knows, for help texts.
 pub const KINDS: &str = "envelopes (ours and any other SUIT file), MCUboot images (binary or Intel HEX), trust roots, \

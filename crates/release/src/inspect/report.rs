@@ -2,6 +2,7 @@
 
 use ciborium::Value;
 use codec::Reason;
+use codec::record::Lifecycle;
 
 use super::suit::any;
 use crate::tree::Tree;
@@ -137,12 +138,33 @@ fn trust(value: &Value) -> Option<Tree> {
     )
 }
 
+/// The part of the mailbox for lifecycle requests.
+const LIFECYCLE: u64 = 4;
+
+/// The name of a lifecycle state.
+fn state(number: u64) -> &'static str {
+    let state = u8::try_from(number).ok().and_then(Lifecycle::from_number);
+    state.map_or("unknown", lifecycle_name)
+}
+
+/// What people call a state of a device's life.
+pub fn lifecycle_name(state: Lifecycle) -> &'static str {
+    match state {
+        Lifecycle::Blank => "blank",
+        Lifecycle::Factory => "factory",
+        Lifecycle::Provisioned => "provisioned",
+        Lifecycle::Deployed => "deployed",
+        Lifecycle::Rma => "returned for analysis",
+        Lifecycle::Decommissioned => "decommissioned",
+    }
+}
+
 fn part(value: &Value) -> Option<&'static str> {
     Some(match number(value)? {
         1 => "trust root",
         2 => "revocation list",
         3 => "time file",
-        4 => "lifecycle request",
+        LIFECYCLE => "lifecycle request",
         _ => "unknown",
     })
 }
@@ -158,8 +180,9 @@ fn proposal(value: &Value) -> Option<Tree> {
         return None;
     };
     let tree = Tree::fields().with("what", part(what)?);
-    Some(match number(kind)? {
-        7 => tree.with("became", "in force").with("number", number(holds)?),
+    Some(match (number(kind)?, number(what)?) {
+        (7, LIFECYCLE) => tree.with("became", "in force").with("state", state(number(holds)?)),
+        (7, _) => tree.with("became", "in force").with("number", number(holds)?),
         _ => tree
             .with("became", "refused by the bootloader")
             .with("why", reason(number(why)?)),

@@ -101,7 +101,7 @@ pub(crate) fn run(area: &str, output: Output) -> Result<()> {
 }
 
 /// What a start costs, and what the bootloader takes: with P-256 alone, with recovery beside it, with rotation of its root
-/// instead, and as built by default (recovery, rotation and Ed25519).
+/// or the steps of a life instead, and as built by default (all of them, Ed25519 and LMS).
 fn boot() -> Result<Vec<Figure>> {
     let p256 = Prepared::new(Scheme::P256)?;
     let measured = bootloader(&["measure"]).run()?.bootloader;
@@ -112,6 +112,7 @@ fn boot() -> Result<Vec<Figure>> {
     let ed25519 = Prepared::new(Scheme::Ed25519)?.start_counted(&measured)?;
     let small = Sizes::of(&bootloader(&[]).run()?)?;
     let rotation = Sizes::of(&bootloader(&["rotation"]).run()?)?;
+    let lifecycle = Sizes::of(&bootloader(&["lifecycle"]).run()?)?;
     let recovery = Sizes::of(&bootloader(&["recovery"]).run()?)?;
     let default = Sizes::of(&Build::default().run()?)?;
     Ok(vec![
@@ -121,6 +122,7 @@ fn boot() -> Result<Vec<Figure>> {
         figure("bootloader_flash_bytes", small.flash_bytes).at_most(28 << 10),
         figure("bootloader_full_flash_bytes", recovery.flash_bytes).at_most(44 << 10),
         figure("bootloader_rotation_flash_bytes", rotation.flash_bytes),
+        figure("bootloader_lifecycle_flash_bytes", lifecycle.flash_bytes),
         figure("bootloader_default_flash_bytes", default.flash_bytes),
         figure("bootloader_stack_bytes", start.stack_bytes.max(upgrade.stack_bytes)).at_most(6 << 10),
         figure("bootloader_static_ram_bytes", default.static_ram_bytes),
