@@ -1,7 +1,7 @@
 //! The one table of numbered reasons for which a device refuses something.
 //!
 //! 1xx to 8xx are the numbers of the delivery profile (AMP-SUIT-1, section 17), 900 to 999 image and boot, 1000 to 1099
-//! the device's own state. A number never changes its meaning and is carried unchanged from the device to whoever asked.
+//! the device's own state, 1100 to 1199 its identity and secrets. A number never changes its meaning and is carried unchanged from the device to whoever asked.
 
 use core::fmt;
 
@@ -164,6 +164,9 @@ reasons! {
     LifecycleStaged = 1023, "LIFECYCLE_STAGED", "another lifecycle request waits for the bootloader; reset the device and ask again";
     NotInDevelopment = 1024, "NOT_IN_DEVELOPMENT", "the device's trust root is not one for development: there is nothing to leave";
     ProductionOnly = 1025, "PRODUCTION_ONLY", "the device left development for good and takes production roots only";
+    SealedReplayed = 1101, "SEALED_REPLAYED", "the sealed storage is not the one that its counter belongs to: it was put back, or the counter was";
+    SealedDamaged = 1102, "SEALED_DAMAGED", "the sealed storage is damaged, or was sealed by another device";
+    VaultFailed = 1103, "VAULT_FAILED", "the device's key vault does not give its secret";
 }
 
 impl Reason {

@@ -274,6 +274,158 @@ impl LifecycleRequest {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Sealed storage
+
+/// Bytes of the header in front of each half of the sealed storage, with its code; the records follow.
+pub const SEALED_HEADER_BYTES: usize = 64;
+/// Bytes of the header without its code.
+pub const SEALED_HEADER_CODED_BYTES: usize = 32;
+/// Bytes of the head of a record; its tag and its cipher text follow, then zeros up to a multiple of [`UNIT_BYTES`].
+pub const SEALED_HEAD_BYTES: usize = 32;
+/// Bytes of the code behind a record that was appended; records that were copied are covered by the header's.
+pub const SEALED_CODE_BYTES: usize = 32;
+/// Bytes of a name.
+pub const SEALED_NAME_BYTES_MAX: usize = 22;
+/// Bytes of a value.
+pub const SEALED_VALUE_BYTES_MAX: usize = 1024;
+
+const SEALED_MAGIC: [u8; 8] = *b"AMP-SEAL";
+
+/// The header of one half of the sealed storage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SealedHeader {
+    /// The generation that this half began with.
+    pub generation: u32,
+    /// Bytes of the records that it began with.
+    pub body_len: u32,
+}
+
+impl SealedHeader {
+    /// The coded bytes.
+    pub fn to_bytes(&self) -> [u8; SEALED_HEADER_CODED_BYTES] {
+        let mut out = [0; SEALED_HEADER_CODED_BYTES];
+        let mut rest = Fill(&mut out);
+        rest.put(&SEALED_MAGIC);
+        rest.put(&FORMAT.to_le_bytes());
+        rest.put(&[0, 0]);
+        rest.put(&self.generation.to_le_bytes());
+        rest.put(&self.body_len.to_le_bytes());
+        out
+    }
+
+    /// Reads the coded bytes; `None` when they are not a header of this format.
+    pub fn parse(bytes: &[u8; SEALED_HEADER_CODED_BYTES]) -> Option<SealedHeader> {
+        let mut rest = Take(bytes.get(SEALED_MAGIC.len() + 4..)?);
+        let header = SealedHeader {
+            generation: rest.u32()?,
+            body_len: rest.u32()?,
+        };
+        (header.to_bytes() == *bytes).then_some(header)
+    }
+}
+
+/// The head of a sealed record. Its bytes are the associated data of the value, so that a value cannot stand under another
+/// name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SealedHead {
+    /// The name, zeros behind it.
+    name: [u8; SEALED_NAME_BYTES_MAX],
+    name_len: u8,
+    /// Bytes of the value.
+    pub value_len: u16,
+    /// The generation in which the value was set.
+    pub generation: u32,
+}
+
+impl SealedHead {
+    /// A head; `None` when the name is empty or too long, or the value is too long.
+    pub fn new(name: &[u8], value_len: usize, generation: u32) -> Option<SealedHead> {
+        let mut padded = [0; SEALED_NAME_BYTES_MAX];
+        padded.get_mut(..name.len())?.copy_from_slice(name);
+        let fits = !name.is_empty() && value_len <= SEALED_VALUE_BYTES_MAX;
+        fits.then_some(SealedHead {
+            name: padded,
+            name_len: name.len() as u8,
+            value_len: value_len as u16,
+            generation,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..usize::from(self.name_len)).unwrap_or(&[])
+    }
+
+    /// Bytes of tag, cipher text and zeros behind the head.
+    pub fn text_len(&self) -> u32 {
+        (u32::from(self.value_len) + 16).next_multiple_of(UNIT_BYTES as u32)
+    }
+
+    /// The head's bytes.
+    pub fn to_bytes(&self) -> [u8; SEALED_HEAD_BYTES] {
+        let mut out = [0; SEALED_HEAD_BYTES];
+        let mut rest = Fill(&mut out);
+        rest.put(&[SEALED_RECORD, self.name_len, 0, 0]);
+        rest.put(&self.value_len.to_le_bytes());
+        rest.put(&self.generation.to_le_bytes());
+        rest.put(&self.name);
+        out
+    }
+
+    /// Reads a head; `None` when these are not the bytes of one.
+    pub fn parse(bytes: &[u8; SEALED_HEAD_BYTES]) -> Option<SealedHead> {
+        let mut rest = Take(bytes);
+        let [_, name_len, _, _] = rest.take()?;
+        let value_len = u16::from_le_bytes(rest.take()?);
+        let generation = rest.u32()?;
+        let name: [u8; SEALED_NAME_BYTES_MAX] = rest.take()?;
+        let name = name.get(..usize::from(name_len))?;
+        let head = SealedHead::new(name, value_len.into(), generation)?;
+        (head.to_bytes() == *bytes).then_some(head)
+    }
+}
+
+/// First byte of a sealed record: neither erased value begins one.
+const SEALED_RECORD: u8 = 0x51;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Counter in flash
+
+/// Bytes of the header of each half of a counter in flash; cells of [`UNIT_BYTES`] follow, each of them one more.
+pub const COUNT_HEADER_BYTES: usize = 32;
+
+const COUNT_MAGIC: [u8; 8] = *b"AMPCOUNT";
+
+/// The header of one half of a counter in flash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountHeader {
+    /// What the half began with.
+    pub base: u32,
+}
+
+impl CountHeader {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> [u8; COUNT_HEADER_BYTES] {
+        let mut out = [0; COUNT_HEADER_BYTES];
+        let mut rest = Fill(&mut out);
+        rest.put(&COUNT_MAGIC);
+        rest.put(&FORMAT.to_le_bytes());
+        rest.put(&[0, 0]);
+        rest.put(&self.base.to_le_bytes());
+        // A torn write is no smaller number.
+        rest.put(&(!self.base).to_le_bytes());
+        out
+    }
+
+    /// Reads them; `None` when they are not a header of this format.
+    pub fn parse(bytes: &[u8; COUNT_HEADER_BYTES]) -> Option<CountHeader> {
+        let mut rest = Take(bytes.get(COUNT_MAGIC.len() + 4..)?);
+        let header = CountHeader { base: rest.u32()? };
+        (header.to_bytes() == *bytes).then_some(header)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Log records
 
 /// Bytes of one unit of a log; every record is a whole number of units, so that any write size up to 32 fits.
@@ -873,6 +1025,46 @@ mod tests {
             LifecycleRequest::parse(&[1, 0, 2, 3, 0, 0, 0, 0]),
             Err(Reason::RequestMalformed)
         );
+    }
+
+    #[test]
+    fn golden_sealed() {
+        let header = SealedHeader {
+            generation: 0x0403_0201,
+            body_len: 0x0807_0605,
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(
+            bytes[..20],
+            *b"AMP-SEAL\x01\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+        );
+        assert_eq!(bytes[20..], [0; 12]);
+        assert_eq!(SealedHeader::parse(&bytes), Some(header));
+        let head = SealedHead::new(b"identity", 0x0201, 0x0605_0403).unwrap();
+        let bytes = head.to_bytes();
+        assert_eq!(bytes[..18], *b"\x51\x08\x00\x00\x01\x02\x03\x04\x05\x06identity");
+        assert_eq!(bytes[18..], [0; 14]);
+        assert_eq!(SealedHead::parse(&bytes), Some(head));
+        assert_eq!((head.name(), head.text_len()), (&b"identity"[..], 544));
+        for (at, byte) in [(0, 0x50), (1, 0), (1, 23), (2, 1), (5, 4 + 1), (31, 1)] {
+            let mut bent = bytes;
+            bent[at] = byte;
+            assert_eq!(SealedHead::parse(&bent), None, "byte {at}");
+        }
+        assert!(SealedHead::new(b"", 1, 1).is_none() && SealedHead::new(&[b'n'; 23], 1, 1).is_none());
+        assert!(SealedHead::new(&[b'n'; 22], 1024, 1).is_some() && SealedHead::new(b"n", 1025, 1).is_none());
+        let count = CountHeader { base: 0x0403_0201 };
+        let bytes = count.to_bytes();
+        assert_eq!(
+            bytes[..20],
+            *b"AMPCOUNT\x01\x00\x00\x00\x01\x02\x03\x04\xfe\xfd\xfc\xfb"
+        );
+        assert_eq!(CountHeader::parse(&bytes), Some(count));
+        for erased in [0, 0xff] {
+            assert_eq!(SealedHeader::parse(&[erased; 32]), None);
+            assert_eq!(SealedHead::parse(&[erased; 32]), None);
+            assert_eq!(CountHeader::parse(&[erased; 32]), None);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod bootlog;
+pub mod counter;
 pub mod device;
 pub mod flash;
 pub mod install;
@@ -19,6 +20,7 @@ pub mod nor;
 pub mod recover;
 pub mod report;
 pub mod rotate;
+pub mod sealed;
 pub mod slot;
 pub mod smp;
 pub mod store;

@@ -1,8 +1,8 @@
 //! SHA-256, streamed (FIPS 180-4).
 //!
 //! Digests here are compared with `==`: every digest this project compares is of public bytes (images, manifests, keys)
-//! and stands in the clear beside them, so the time a comparison takes tells nobody anything. A keyed tag would need a
-//! constant-time comparison; there is none in this crate.
+//! and stands in the clear beside them, so the time a comparison takes tells nobody anything. Keyed codes are compared with
+//! [`crate::hmac::same`].
 
 use codec::cbor::Sink;
 

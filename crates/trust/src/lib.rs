@@ -15,6 +15,7 @@
 pub mod admit;
 pub mod alg;
 pub mod digest;
+pub mod hmac;
 pub mod image;
 pub mod key;
 pub mod lms;
@@ -24,6 +25,8 @@ pub mod root;
 mod scan;
 #[cfg(any(test, target_os = "none"))]
 mod sha256;
+pub mod siv;
+pub mod vault;
 
 pub use admit::{Admitted, Authentic, ComponentView, DeviceView, DomainView, Standing};
 pub use alg::{Algorithms, BadSignature, PORTABLE, Pieces, SignatureAlgorithm, Verifier, WeakKey, raw_key};
@@ -32,3 +35,4 @@ pub use digest::Sha256;
 pub use image::{Bootable, ImageRule};
 pub use key::{image_key_hash, thumbprint};
 pub use root::{Entries, Entry, Revocations, Role, RoleSet, Signer, Signers, TrustRoot};
+pub use vault::{KeyVault, UniqueKey};
