@@ -25,14 +25,20 @@ pub(crate) struct ApprovalArgs {
 const TYPED_DIGITS: usize = 8;
 
 impl ApprovalArgs {
-    /// Shows the statement and waits for its approval. `world` is that of the root, where one is given.
+    /// Whether one of the two was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.yes || self.approve.is_some()
+    }
+
+    /// Shows the statement and waits for its approval. `grave` is a signer that `--yes` is not for ([`grave`]); `world` is
+    /// that of the root, where one is given.
     ///
     /// Errors: [`Code::ApprovalDiffers`], [`Code::YesInProduction`], [`Code::NotConfirmed`].
     pub(crate) fn ask(
         &self,
         statement: &Tree,
         digest: &[u8; 32],
-        keys: &[KeyUri],
+        grave: Option<&str>,
         world: Option<Environment>,
         out: Out,
     ) -> Result<()> {
@@ -46,7 +52,7 @@ impl ApprovalArgs {
             };
         }
         if self.yes {
-            return yes(keys, world);
+            return yes(grave, world);
         }
         if !io::stdin().is_terminal() {
             return Err(
@@ -69,18 +75,20 @@ impl ApprovalArgs {
     }
 }
 
+/// The first of these keys that may be good for more than development: it is neither in a file nor behind a service.
+pub(crate) fn grave(keys: &[KeyUri]) -> Option<String> {
+    let is_of_the_desk = |key: &&KeyUri| matches!(key, KeyUri::File(_) | KeyUri::Service(_));
+    keys.iter().find(|key| !is_of_the_desk(key)).map(KeyUri::to_string)
+}
+
 /// `--yes` is enough on the desk alone: a development root, or keys that are good for nothing else.
-fn yes(keys: &[KeyUri], world: Option<Environment>) -> Result<()> {
-    let is_file = |key: &KeyUri| key.as_file().is_some();
-    if world == Some(Environment::Development) || keys.iter().all(is_file) {
-        return Ok(());
+fn yes(grave: Option<&str>, world: Option<Environment>) -> Result<()> {
+    match grave {
+        Some(key) if world != Some(Environment::Development) => {
+            Err(Code::YesInProduction.error(format!("--yes does not approve a signature of {key}")))
+        }
+        _ => Ok(()),
     }
-    let key = keys
-        .iter()
-        .find(|key| !is_file(key))
-        .map(KeyUri::to_string)
-        .unwrap_or_default();
-    Err(Code::YesInProduction.error(format!("--yes does not approve a signature of {key}")))
 }
 
 fn indented(statement: &Tree) -> String {

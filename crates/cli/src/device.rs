@@ -338,7 +338,7 @@ impl Update {
         match &self.root {
             Some(path) => {
                 let bytes = input::bytes(path)?;
-                verify(&envelope, &crate::release::read_root(&bytes)?)?;
+                verify(&envelope, &crate::release::read_root(&bytes, path)?)?;
             }
             None => {
                 ::release::verify::check_content(&envelope)?;

@@ -1,23 +1,33 @@
 //! `ampoule image`: sign, verify and look at firmware images, under imgtool's option names (docs/imgtool.md).
 
+mod desk;
+mod vault;
+
 use std::path::{Path, PathBuf};
 
 use ::release::hex::{self, text as hex_text};
 use ::release::image::{
-    Alignment, Authority, Finish, ImageOptions, LoadAddress, SecurityCounter, Verified, add_signature, build, class_id,
-    dependencies_from_text, dumpinfo, number_from_text, options::SECTORS_DEFAULT, vendor_id, verify,
+    Alignment, Authority, Finish, Image, ImageOptions, LoadAddress, SecurityCounter, Verified, add_signature, class_id,
+    dependencies_from_text, dumpinfo, number_from_text, options::SECTORS_DEFAULT, prepare, review, signature_of,
+    vendor_id, verify,
 };
 use ::release::input;
-use ::trust::{PORTABLE, TrustRoot};
+use ::release::root::{Names, role_name};
+use ::release::tree::Tree;
+use ::release::verify::RoleState;
+use ::trust::TrustRoot;
+use base64ct::{Base64, Encoding};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use codec::limits::Limits;
 use codec::mcuboot::{Dependency, ImageVersion};
 use keys::{Code, Error, KeyUri, PublicKey, Result, Signer};
 use serde_json::{Value, json};
 
 use crate::files;
 use crate::out::Out;
+use crate::release::read_root_of;
 use crate::signing::{self, EitherHalf, PassphraseArgs};
+use desk::DeskArgs;
+use vault::VaultArgs;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -130,6 +140,13 @@ pub(crate) struct Sign {
     sha: String,
 
     #[command(flatten)]
+    vault: VaultArgs,
+    /// File that also gets the signature, in base64
+    #[arg(long, value_name = "FILE")]
+    sig_out: Option<PathBuf>,
+    #[command(flatten)]
+    desk: DeskArgs,
+    #[command(flatten)]
     foreign: Foreign,
 }
 
@@ -158,23 +175,11 @@ struct Foreign {
     endian: String,
     #[arg(long, hide = true)]
     pure: bool,
-    #[arg(long, hide = true)]
-    fix_sig: Option<String>,
-    #[arg(long, hide = true)]
-    fix_sig_pubkey: Option<String>,
-    #[arg(long, hide = true)]
-    sig_out: Option<String>,
-    #[arg(long, hide = true)]
-    vector_to_sign: Option<String>,
 }
 
 impl Foreign {
     fn refuse(&self, sha: &str) -> Result<()> {
         let encrypting = self.encrypt.is_some() || self.clear || self.save_enctlv;
-        let external = self.fix_sig.is_some()
-            || self.fix_sig_pubkey.is_some()
-            || self.sig_out.is_some()
-            || self.vector_to_sign.is_some();
         // --encrypt-keylen and --hmac-sha mean nothing without --encrypt.
         let _ = (&self.encrypt_keylen, &self.hmac_sha);
         let refusals = [
@@ -197,10 +202,6 @@ impl Foreign {
             ),
             (self.endian != "little", "--endian: images are little-endian here"),
             (self.pure, "--pure: signatures cover the image's hash here"),
-            (
-                external,
-                "--fix-sig, --sig-out and --vector-to-sign: signatures are made in one step here",
-            ),
             (
                 !matches!(sha, "auto" | "256"),
                 "--sha: images are hashed with SHA-256 here",
@@ -226,14 +227,26 @@ impl Sign {
                 .error(what)
                 .advise("Add another signature with `ampoule image add-signature IMAGE NEW --key KEY`."));
         }
-        let keys = signing::open_all(&self.key, &self.passphrase, out)?;
+        let unsigned = prepare(&firmware.bytes, &options)?;
+        let bare = unsigned.clone().sign(&[])?;
+        let desk = self.desk.read(&self.passphrase, out)?;
+        if let Some(vector) = self.vault.vector() {
+            self.no_signature_out("nothing is signed here")?;
+            let bytes = vector.of(unsigned.payload(), unsigned.digest());
+            let address = || self.hex_address(&firmware);
+            write(&self.outfile, address, bytes)?;
+            return say_vector(&self.outfile, bytes, desk.statement(bare.as_bytes())?, out);
+        }
+        let keys = desk.signers(bare.as_bytes(), unsigned.digest(), &self.key, &self.vault)?;
+        if keys.len() != 1 {
+            self.no_signature_out(&format!("the image gets {} signatures", keys.len()))?;
+        }
         let signers: Vec<&dyn Signer> = keys.iter().map(|key| &**key).collect();
-        let image = build(&firmware.bytes, &options, &signers)?;
-        if is_hex(&self.outfile) {
-            let address = self.hex_address(&firmware)?;
-            files::replace(&self.outfile, image.to_hex(address)?.as_bytes())?;
-        } else {
-            files::replace(&self.outfile, &image.to_binary())?;
+        let image = unsigned.sign(&signers)?;
+        self.write(&firmware, &image)?;
+        if let (Some(path), [key]) = (&self.sig_out, &signers[..]) {
+            let signature = signature_of(image.as_bytes(), key.public_key())?;
+            files::replace(path, Base64::encode_string(&signature).as_bytes())?;
         }
         let verified = verify(image.as_bytes(), Authority::Nobody)?;
         let text = format!(
@@ -247,6 +260,22 @@ impl Sign {
         note_refusal(&verified, out);
         out.result(text, &describe(&self.outfile, &verified));
         Ok(())
+    }
+
+    fn write(&self, firmware: &Firmware, image: &Image) -> Result<()> {
+        if is_hex(&self.outfile) {
+            let address = self.hex_address(firmware)?;
+            files::replace(&self.outfile, image.to_hex(address)?.as_bytes())
+        } else {
+            files::replace(&self.outfile, &image.to_binary())
+        }
+    }
+
+    fn no_signature_out(&self, why: &str) -> Result<()> {
+        match &self.sig_out {
+            Some(_) => Err(Code::ImageOption.error(format!("--sig-out gets one signature, and {why}"))),
+            None => Ok(()),
+        }
     }
 
     fn options(&self) -> Result<ImageOptions> {
@@ -336,26 +365,42 @@ pub(crate) struct AddSignature {
     /// The image to write
     outfile: PathBuf,
     /// Private key
-    #[arg(short, long, value_name = "KEY")]
-    key: KeyUri,
+    #[arg(short, long, value_name = "KEY", required_unless_present_any = ["vector_to_sign", "fix_sig"])]
+    key: Option<KeyUri>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    #[command(flatten)]
+    vault: VaultArgs,
+    #[command(flatten)]
+    desk: DeskArgs,
 }
 
 impl AddSignature {
     fn run(&self, out: Out) -> Result<()> {
         let image = Firmware::read(&self.infile)?;
-        let key = signing::open(&self.key, &self.passphrase, out)?;
-        let signed = add_signature(&image.bytes, &*key)?;
-        if is_hex(&self.outfile) {
-            let address = image
-                .address
-                .ok_or_else(|| Code::HexAddress.error("the input says no address"))?;
-            files::replace(&self.outfile, hex::write(&[(address, &signed)])?.as_bytes())?;
-        } else {
-            files::replace(&self.outfile, &signed)?;
+        let present = verify(&image.bytes, Authority::Nobody).map_err(|error| named(&self.infile, error))?;
+        let address = || {
+            let unknown = || Code::HexAddress.error(format!("{} says no address", self.infile.display()));
+            image.address.ok_or_else(unknown)
+        };
+        let desk = self.desk.read(&self.passphrase, out)?;
+        if let Some(vector) = self.vault.vector() {
+            let payload = image
+                .bytes
+                .get(..present.header.signed_len() as usize)
+                .unwrap_or_default();
+            let bytes = vector.of(payload, &present.digest);
+            write(&self.outfile, address, bytes)?;
+            return say_vector(&self.outfile, bytes, desk.statement(&image.bytes)?, out);
         }
-        let verified = verify(&signed, Authority::Key(key.public_key()))?;
+        let signers = desk.signers(&image.bytes, &present.digest, self.key.as_slice(), &self.vault)?;
+        let mut signed = image.bytes.clone();
+        for signer in &signers {
+            signed = add_signature(&signed, &**signer)?;
+            verify(&signed, Authority::Key(signer.public_key()))?;
+        }
+        write(&self.outfile, address, &signed)?;
+        let verified = verify(&signed, Authority::Nobody)?;
         let text = format!(
             "Wrote {}: {}.",
             self.outfile.display(),
@@ -376,6 +421,9 @@ pub(crate) struct Verify {
     /// Trust root whose image role must have signed it
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// File that says which person holds which key
+    #[arg(long, value_name = "FILE", requires = "root")]
+    names: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
@@ -383,33 +431,39 @@ pub(crate) struct Verify {
 impl Verify {
     fn run(&self, out: Out) -> Result<()> {
         let image = Firmware::read(&self.imgfile)?;
+        let root = self.root.as_deref().map(input::bytes).transpose()?;
+        let root = read_root_of(root.as_ref(), self.root.as_deref())?;
+        let names = self.names.as_deref().map_or(Ok(Names::default()), Names::read)?;
         let verified = self
-            .verify(&image.bytes, out)
+            .verify(&image.bytes, root.as_ref(), out)
             .map_err(|error| named(&self.imgfile, error))?;
+        let roles = root
+            .as_ref()
+            .map(|root| review::roles(&image.bytes, root))
+            .transpose()?;
         let mut lines = vec![
             "Image was correctly validated".to_string(),
             format!("Image version: {}", long_version(&verified.header.version)),
             format!("Image digest: {}", hex_text(&verified.digest)),
         ];
+        lines.extend(roles.iter().flatten().map(|role| signers_of(role, &names)));
         if self.key.is_none() && self.root.is_none() {
             lines.push("Only the hash was checked: give --key or --root to check who signed it.".into());
         }
         note_refusal(&verified, out);
-        out.result(lines.join("\n"), &describe(&self.imgfile, &verified));
+        let mut described = describe(&self.imgfile, &verified);
+        if let Some(roles) = roles {
+            described["roles"] = json!(roles.iter().map(|role| role.to_tree(&names)).collect::<Vec<_>>());
+        }
+        out.result(lines.join("\n"), &described);
         Ok(())
     }
 
-    fn verify(&self, image: &[u8], out: Out) -> Result<Verified> {
-        if let Some(path) = &self.root {
-            let file = input::bytes(path)?;
-            let refused = |refused| Error::refused(&path.display().to_string(), refused);
-            let root = TrustRoot::parse(&file, &Limits::LINUX, &PORTABLE).map_err(refused)?;
-            root.verify_self(&PORTABLE).map_err(refused)?;
-            return verify(image, Authority::Root(&root));
-        }
-        match &self.key {
-            Some(uri) => verify(image, Authority::Key(&self.public_key(uri, out)?)),
-            None => verify(image, Authority::Nobody),
+    fn verify(&self, image: &[u8], root: Option<&TrustRoot>, out: Out) -> Result<Verified> {
+        match (root, &self.key) {
+            (Some(root), _) => verify(image, Authority::Root(root)),
+            (None, Some(uri)) => verify(image, Authority::Key(&self.public_key(uri, out)?)),
+            (None, None) => verify(image, Authority::Nobody),
         }
     }
 
@@ -497,6 +551,25 @@ fn is_hex(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("hex"))
 }
 
+/// Writes bytes as they are, or as Intel HEX from `address` on.
+fn write(path: &Path, address: impl FnOnce() -> Result<u32>, bytes: &[u8]) -> Result<()> {
+    match is_hex(path) {
+        true => files::replace(path, hex::write(&[(address()?, bytes)])?.as_bytes()),
+        false => files::replace(path, bytes),
+    }
+}
+
+/// What a vault is to sign, and what it says.
+fn say_vector(path: &Path, bytes: &[u8], statement: Tree, out: Out) -> Result<()> {
+    let text = format!(
+        "{statement}\nWrote {}: {} bytes for the vault to sign. Nothing is signed yet.",
+        path.display(),
+        bytes.len()
+    );
+    out.result(text, &statement.with("file", path.display().to_string()));
+    Ok(())
+}
+
 fn named(path: &Path, mut error: Error) -> Error {
     if !error.what.contains(&path.display().to_string()) {
         error.what = format!("{}: {}", path.display(), error.what);
@@ -533,6 +606,15 @@ fn signed_by(keys: usize) -> String {
         1 => "1 signature".into(),
         _ => format!("{keys} signatures"),
     }
+}
+
+/// Who signed for a role.
+fn signers_of(role: &RoleState, names: &Names) -> String {
+    let (needed, name) = (role.threshold, role_name(role.role));
+    format!(
+        "Signed for role {name} ({needed} needed): {}",
+        names.labels(&role.signed).join(", ")
+    )
 }
 
 fn note_refusal(verified: &Verified, out: Out) {

@@ -8,6 +8,7 @@ mod approval;
 mod backup;
 mod ceremony;
 mod device;
+mod external;
 mod files;
 mod generate;
 mod image;

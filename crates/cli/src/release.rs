@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use ::release::envelope::Envelope;
 use ::release::root::Names;
 use ::release::tree::Tree;
-use ::release::{Recipe, assemble, input, inspect, recipe, review, root, verify};
+use ::release::{Recipe, assemble, detached, input, inspect, recipe, review, root, verify};
 use clap::{Args, Subcommand};
 use codec::Reason;
 use codec::limits::Limits;
 use codec::roots::Environment;
-use keys::{Code, KeyUri, Result, Signer};
+use keys::{Code, DevelopmentOnly, KeyUri, PublicKey, Result, Signer};
 use trust::TrustRoot;
 
-use crate::approval::ApprovalArgs;
+use crate::approval::{ApprovalArgs, grave};
+use crate::external::{ExternalArgs, Way};
 use crate::files;
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
@@ -38,6 +39,9 @@ pub(crate) enum Command {
         /// The trust root of the devices
         #[arg(long, value_name = "FILE")]
         root: PathBuf,
+        /// File that says which person holds which key
+        #[arg(long, value_name = "FILE")]
+        names: Option<PathBuf>,
     },
     /// Explain any file that the project knows, down to every field
     ///
@@ -55,7 +59,7 @@ pub(crate) fn run(command: Command, out: Out) -> Result<()> {
         Command::New { recipe } => new(&recipe, out),
         Command::Build(build) => build.run(out),
         Command::Sign(sign) => sign.run(out),
-        Command::Verify { release, root } => verify_file(&release, &root, out),
+        Command::Verify { release, root, names } => verify_file(&release, &root, names.as_deref(), out),
         Command::Inspect { file } => inspect_file(&file, out),
     }
 }
@@ -89,7 +93,7 @@ impl Build {
         }
         let recipe = Recipe::read(&self.recipe)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
-        let root = root.as_deref().map(read_root).transpose()?;
+        let root = read_root_of(root.as_ref(), self.root.as_deref())?;
         let image_keys = signing::open_all(&self.image_key, &self.worlds.journaled(&self.passphrase), out)?;
         let world = world_of(root.as_ref());
         for key in &image_keys {
@@ -133,8 +137,10 @@ pub(crate) struct Sign {
     /// The release
     release: PathBuf,
     /// Private release key (repeat)
-    #[arg(short, long, value_name = "KEY", required = true)]
+    #[arg(short, long, value_name = "KEY", required_unless_present_any = ["to_sign", "signature"])]
     key: Vec<KeyUri>,
+    #[command(flatten)]
+    external: ExternalArgs,
     /// Where to write the result; without it the release itself gets the signature
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -157,41 +163,93 @@ pub(crate) struct Sign {
 
 impl Sign {
     fn run(&self, out: Out) -> Result<()> {
-        let mut envelope = read_envelope(&self.release)?;
+        let envelope = read_envelope(&self.release)?;
         verify::check_content(&envelope)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
-        let root = root.as_deref().map(read_root).transpose()?;
+        let root = read_root_of(root.as_ref(), self.root.as_deref())?;
         let names = self.names.as_deref().map_or(Ok(Names::default()), Names::read)?;
         let previous = self.previous.as_deref().map(read_envelope).transpose()?;
         let statement = review::statement(&envelope, root.as_ref(), previous.as_ref(), &names)?;
+        let desk = SigningDesk {
+            args: self,
+            root: root.as_ref(),
+            names: &names,
+            out,
+        };
+        let way = self.external.way()?;
+        if let Some(Way::Out(path, key)) = &way {
+            desk.admit("the vault's key", key, None)?;
+            let to_sign = detached::release_to_sign(&envelope, key)?;
+            return self.external.hand_out(path, key, &to_sign, statement, out);
+        }
+        desk.approve(&envelope, &statement, way.as_ref())?;
+        let signed = desk.sign(envelope, way.as_ref())?;
+        let verdict = judge(&signed, root.as_ref(), out)?;
+        self.write(&signed)?;
+        say_written(self.target(), &signed, verdict, out)
+    }
+
+    fn target(&self) -> &Path {
+        self.output.as_ref().unwrap_or(&self.release)
+    }
+
+    fn write(&self, signed: &Envelope) -> Result<()> {
+        match &self.output {
+            Some(output) => files::write_new(output, signed.as_bytes()),
+            // Somebody else may have signed meanwhile.
+            None => files::update(&self.release, |now| {
+                Ok(Envelope::parse(now)?.join(signed)?.into_bytes())
+            }),
+        }
+    }
+}
+
+/// What `release sign` knows when it comes to keys.
+struct SigningDesk<'a> {
+    args: &'a Sign,
+    root: Option<&'a TrustRoot<'a>>,
+    names: &'a Names,
+    out: Out,
+}
+
+impl SigningDesk<'_> {
+    fn approve(&self, envelope: &Envelope, statement: &Tree, way: Option<&Way>) -> Result<()> {
         let digest = trust::Sha256::of(envelope.head().manifest_value);
-        self.approval
-            .ask(&statement, &digest, &self.key, review::world(root.as_ref()), out)?;
-        let passphrase = self.worlds.journaled(&self.passphrase);
-        for uri in &self.key {
-            let key = signing::open(uri, &passphrase, out)?;
-            if let Some(root) = &root {
-                verify::may_sign(root, &key.public_key().thumbprint(), &names)?;
-            }
-            let whose = format!("the key {uri}");
-            let world = world_of(root.as_ref());
-            self.worlds
-                .admit(world, &whose, key.public_key(), key.development_only())?;
+        let grave = match way {
+            Some(Way::Back(..)) => Some("a vault".to_owned()),
+            _ => grave(&self.args.key),
+        };
+        let world = review::world(self.root);
+        self.args
+            .approval
+            .ask(statement, &digest, grave.as_deref(), world, self.out)
+    }
+
+    fn sign(&self, mut envelope: Envelope, way: Option<&Way>) -> Result<Envelope> {
+        let passphrase = self.args.worlds.journaled(&self.args.passphrase);
+        if let Some(Way::Back(path, key)) = way {
+            self.admit("the vault's key", key, None)?;
+            return envelope.add_signature(&signing::external(key, path, &passphrase, self.out)?);
+        }
+        for uri in &self.args.key {
+            let key = signing::open(uri, &passphrase, self.out)?;
+            self.admit(&format!("the key {uri}"), key.public_key(), key.development_only())?;
             envelope = envelope.add_signature(&key)?;
         }
-        let verdict = judge(&envelope, root.as_ref(), out)?;
-        let target = self.output.as_ref().unwrap_or(&self.release);
-        match self.output {
-            Some(_) => files::write_new(target, envelope.as_bytes())?,
-            // Somebody else may have signed meanwhile.
-            None => files::update(target, |now| Ok(Envelope::parse(now)?.join(&envelope)?.into_bytes()))?,
+        Ok(envelope)
+    }
+
+    /// A key that the root names for this, and that its world lets in.
+    fn admit(&self, whose: &str, key: &PublicKey, reason: Option<DevelopmentOnly>) -> Result<()> {
+        if let Some(root) = self.root {
+            verify::may_sign(root, &key.thumbprint(), self.names)?;
         }
-        say_written(target, &envelope, verdict, out)
+        self.args.worlds.admit(world_of(self.root), whose, key, reason)
     }
 }
 
 /// The world that a root is for; the desk's where no root says it.
-fn world_of(root: Option<&TrustRoot>) -> Environment {
+pub(crate) fn world_of(root: Option<&TrustRoot>) -> Environment {
     root.map_or(Environment::Development, TrustRoot::environment)
 }
 
@@ -239,11 +297,12 @@ fn new(path: &Path, out: Out) -> Result<()> {
     Ok(())
 }
 
-fn verify_file(release: &Path, root: &Path, out: Out) -> Result<()> {
-    let root = input::bytes(root)?;
-    let root = read_root(&root)?;
+fn verify_file(release: &Path, root: &Path, names: Option<&Path>, out: Out) -> Result<()> {
+    let bytes = input::bytes(root)?;
+    let root = read_root(&bytes, root)?;
+    let names = names.map_or(Ok(Names::default()), Names::read)?;
     let verified = ::release::verify(&read_envelope(release)?, &root)?;
-    let tree = verified.to_tree();
+    let tree = verified.to_tree(&names);
     out.result(tree.to_string(), &tree);
     Ok(())
 }
@@ -277,7 +336,15 @@ pub(crate) fn parse_envelope(bytes: Vec<u8>, path: &Path) -> Result<Envelope> {
     })
 }
 
-/// Reads a trust root, which must have reached its own threshold.
-pub(crate) fn read_root(bytes: &[u8]) -> Result<TrustRoot<'_>> {
-    root::verify(bytes, &Limits::LINUX)
+/// Reads the trust root of this file, which must have reached its own threshold; errors name the file.
+pub(crate) fn read_root<'a>(bytes: &'a [u8], path: &Path) -> Result<TrustRoot<'a>> {
+    root::verify(bytes, &Limits::LINUX).map_err(|mut error| {
+        error.what = format!("{}: {}", path.display(), error.what);
+        error
+    })
+}
+
+/// The same for a root that need not be given.
+pub(crate) fn read_root_of<'a>(bytes: Option<&'a Vec<u8>>, path: Option<&Path>) -> Result<Option<TrustRoot<'a>>> {
+    bytes.zip(path).map(|(bytes, path)| read_root(bytes, path)).transpose()
 }

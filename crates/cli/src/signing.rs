@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use keys::external::ExternalSignature;
 use keys::file::{FileKey, LockedKey};
 use keys::journal::{Context, Journaled};
 use keys::lms::Usage;
@@ -120,6 +121,22 @@ pub(crate) fn open(uri: &KeyUri, passphrase: &PassphraseArgs, out: Out) -> Resul
     let context = passphrase.context(out)?;
     let key = open_unjournaled(uri, passphrase, out)?;
     Ok(Box::new(Journaled::new(key, context)))
+}
+
+/// A signature that a vault made, as a signer that gives it to the one thing that it was made for. It passes through the
+/// journal like every other: its entry is there before anybody has it.
+///
+/// Errors: those of reading; [`Code::SignatureMalformed`].
+pub(crate) fn external(
+    public: &PublicKey,
+    signature: &Path,
+    passphrase: &PassphraseArgs,
+    out: Out,
+) -> Result<Box<dyn Signer>> {
+    let file = ::release::input::bytes(signature)?;
+    let place = format!("file {}", signature.display());
+    let made = ExternalSignature::parse(public.clone(), &file, place)?;
+    Ok(Box::new(Journaled::new(made, passphrase.context(out)?)))
 }
 
 /// Opens a key for the signing service, which ties every single signature to the journal itself: each has its own client.

@@ -345,6 +345,93 @@ fn the_stand_in_for_imgtool_py_hands_its_arguments_on() {
     assert_eq!(wrong.status.code(), Some(1));
 }
 
+#[test]
+fn a_vault_signs_for_both_tools_and_each_takes_what_the_other_wrote() {
+    let Some(imgtool) = Imgtool::find() else { return };
+    let desk = Desk::new();
+    std::fs::write(desk.path("fw.bin"), firmware(FIRMWARE_BYTES)).unwrap();
+    std::fs::write(desk.path("other.bin"), firmware(FIRMWARE_BYTES - 1)).unwrap();
+    let options = "-v 1.2.3 -H 0x20 --pad-header -S 0x10000 -s 3";
+    let sign = |rest: &str| format!("sign {options} {rest}");
+    let mut peer = imgtool.session(&desk);
+    let tell = |peer: &mut Session, command: &str| peer.say(&command.split(' ').collect::<Vec<_>>());
+    let ours = |command: &str| desk.ampoule(&format!("image {command}"));
+    let same = |a: &str, b: &str| assert!(read(&desk.path(a)) == read(&desk.path(b)), "{a} and {b}");
+    for (kind, key, vector, vault) in [
+        ("ecdsa-p256", "a", "payload", "dgst -sha256 -sign a -out a.sig ours.vec"),
+        (
+            "ecdsa-p256",
+            "c",
+            "digest",
+            "pkeyutl -sign -inkey c -in ours.vec -out c.sig",
+        ),
+        (
+            "ed25519",
+            "b",
+            "digest",
+            "pkeyutl -sign -rawin -inkey b -in ours.vec -out b.sig",
+        ),
+    ] {
+        tell(&mut peer, &format!("keygen -t {kind} -k {key}"));
+        tell(&mut peer, &format!("getpub -e pem -k {key} -o {key}.pub"));
+        for vector in ["payload", "digest"] {
+            tell(
+                &mut peer,
+                &sign(&format!("--vector-to-sign {vector} fw.bin theirs-{vector}.vec")),
+            );
+        }
+        tell(
+            &mut peer,
+            &sign(&format!("-k {key} --sig-out theirs-{key}.sig fw.bin theirs.img")),
+        );
+        peer.run_all_ok();
+        for vector in ["digest", "payload"] {
+            ours(&sign(&format!("--vector-to-sign {vector} fw.bin ours.vec"))).ok();
+            same("ours.vec", &format!("theirs-{vector}.vec"));
+        }
+        ours(&sign(&format!("--vector-to-sign {vector} fw.bin ours.vec"))).ok();
+        for command in [vault, &format!("base64 -in {key}.sig -out {key}.b64")] {
+            let mut run = Command::new("openssl");
+            let done = run.args(command.split(' ')).current_dir(desk.directory()).status();
+            assert!(done.unwrap().success(), "{command}");
+        }
+        let fix = |signature: &str| format!("--fix-sig {signature} --fix-sig-pubkey {key}.pub");
+        ours(&sign(&format!("{} fw.bin ours.img", fix(&format!("{key}.b64"))))).ok();
+        tell(
+            &mut peer,
+            &sign(&format!("{} fw.bin fixed.img", fix(&format!("{key}.b64")))),
+        );
+        tell(&mut peer, &format!("verify -k {key} ours.img"));
+        peer.run_all_ok();
+        same("ours.img", "fixed.img");
+        // Their own signature, taken by us; and ours, taken by them.
+        ours(&sign(&format!(
+            "{} fw.bin taken.img",
+            fix(&format!("theirs-{key}.sig"))
+        )))
+        .ok();
+        same("taken.img", "theirs.img");
+        ours(&sign(&format!("-k {key} --sig-out ours-{key}.sig fw.bin ours.img"))).ok();
+        tell(
+            &mut peer,
+            &sign(&format!("{} fw.bin fixed.img", fix(&format!("ours-{key}.sig")))),
+        );
+        peer.run_all_ok();
+        same("ours.img", "fixed.img");
+
+        ours(&sign(&format!("{} other.bin no.img", fix(&format!("{key}.b64"))))).fails(2049);
+        std::fs::write(desk.path("garbage"), "bm8gc2lnbmF0dXJl").unwrap();
+        ours(&sign(&format!("{} fw.bin no.img", fix("garbage")))).fails(2048);
+        ours(&sign(&format!("--fix-sig {key}.sig fw.bin no.img"))).fails(2101);
+        ours(&sign(&format!("{} -k {key} fw.bin no.img", fix(&format!("{key}.sig"))))).misused();
+    }
+    ours(&sign("--fix-sig a.sig --fix-sig-pubkey c.pub fw.bin no.img")).fails(2049);
+    ours(&sign("--sig-out no.sig fw.bin no.img")).fails(2101);
+    ours(&sign("-k a -k b --sig-out no.sig fw.bin no.img")).fails(2101);
+    ours(&sign("--vector-to-sign digest --sig-out no.sig fw.bin no.img")).fails(2101);
+    assert!(!desk.path("no.img").exists() && !desk.path("no.sig").exists());
+}
+
 /// One way to call `sign`.
 struct Case {
     index: usize,

@@ -10,7 +10,8 @@ use keys::{Code, PublicKey, Result, SignatureAlgorithm};
 use trust::Sha256;
 
 use crate::envelope::{Envelope, check_digest};
-use crate::root::to_vec;
+use crate::root::proposal::kind_name;
+use crate::root::{Proposal, to_vec};
 
 /// What `key` must sign to add its block to a release. Ed25519 signs these bytes, ECDSA their SHA-256.
 ///
@@ -27,7 +28,19 @@ pub fn release_to_sign(release: &Envelope, key: &PublicKey) -> Result<Vec<u8>> {
     Ok(structure(key, &[], head.signed))
 }
 
-/// What `key` must sign to add its block to a trust root, revocation list or time file with this content.
+/// What `key` must sign to add its block to a trust root, revocation list or time file.
+///
+/// Error: [`Code::SameKeyTwice`] the key has signed already.
+pub fn proposal_to_sign(proposal: &Proposal, key: &PublicKey) -> Result<Vec<u8>> {
+    let id = key.thumbprint();
+    if proposal.signers().any(|present| *present == id) {
+        let what = format!("this key has signed this {} already", kind_name(proposal.kind()));
+        return Err(Code::SameKeyTwice.error(what));
+    }
+    Ok(file_to_sign(proposal.kind(), proposal.content(), key))
+}
+
+/// The same with the content alone.
 pub fn file_to_sign(kind: FileKind, content: &[u8], key: &PublicKey) -> Vec<u8> {
     structure(key, kind.external_aad(), content)
 }

@@ -6,7 +6,7 @@
 use codec::cose::{SigStructure, Sign1};
 use codec::limits::Limits;
 use codec::plan::{ChunkHashes, Digest, DigestAlgorithm, Format, Plan, Source, Step, Target};
-use codec::roots::{Role, RootFile};
+use codec::roots::{Role, RoleSet, RootFile};
 use codec::suit::manifest;
 use codec::{Reason, Refused};
 use keys::{Code, Error, Result};
@@ -175,13 +175,18 @@ pub(crate) fn standing(envelope: &Envelope, root: &TrustRoot, names: &Names) -> 
 /// Errors: [`Code::SignerRevoked`], [`Code::SignerWithoutRole`].
 pub fn may_sign(root: &TrustRoot, id: &KeyId, names: &Names) -> Result<()> {
     const DELIVERY: [Role; 3] = [Role::Release, Role::Distribute, Role::ReleaseSecond];
+    may_sign_as(root, id, names, &DELIVERY, "releases")
+}
+
+/// The same for the roles given; `what` is what their keys sign ("releases").
+pub(crate) fn may_sign_as(root: &TrustRoot, id: &KeyId, names: &Names, roles: &[Role], what: &str) -> Result<()> {
     let file =
         RootFile::decode(root.bytes(), &Limits::LINUX).map_err(|refused| Error::refused("trust root", refused))?;
     let who = format!("key {}", names.label(id));
     match file.root.roles.role_of(id) {
         None => Err(Code::SignerWithoutRole.error(format!("the root does not know {who}"))),
-        Some(role) if !DELIVERY.contains(&role) => {
-            let what = format!("{who} is a {} key, and such keys do not sign releases", role_name(role));
+        Some(role) if !roles.contains(&role) => {
+            let what = format!("{who} is a {} key, and such keys do not sign {what}", role_name(role));
             Err(Code::SignerWithoutRole.error(what))
         }
         Some(role) if root.entries().all(|entry| entry.id != id) => {
@@ -200,11 +205,21 @@ fn roles(root: &TrustRoot, signatures: &[SignatureState]) -> Result<Vec<RoleStat
             .iter()
             .any(|signature| signature.key == *id && signature.good == Some(true))
     };
+    Ok(role_states(root, &file, file.root.delivery_roles, signed_by))
+}
+
+/// The state of each of these roles; `file` is the root, decoded.
+pub(crate) fn role_states(
+    root: &TrustRoot,
+    file: &RootFile,
+    roles: RoleSet,
+    signed_by: impl Fn(&KeyId) -> bool,
+) -> Vec<RoleState> {
     let state = |role| {
         let def = file.root.roles.get(role)?;
         // A revoked key signs for nobody, and is missing nowhere.
         let able = |id: &KeyId| root.entries().any(|entry| entry.id == id);
-        let (signed, unsigned) = def.keys.iter().copied().filter(able).partition(signed_by);
+        let (signed, unsigned) = def.keys.iter().copied().filter(able).partition(&signed_by);
         Some(RoleState {
             role,
             threshold: def.threshold,
@@ -212,7 +227,7 @@ fn roles(root: &TrustRoot, signatures: &[SignatureState]) -> Result<Vec<RoleStat
             unsigned,
         })
     };
-    Ok(file.root.delivery_roles.iter().filter_map(state).collect())
+    roles.iter().filter_map(state).collect()
 }
 
 /// Checks every member against the plan: what must be there is there, what is there is as promised.
@@ -455,15 +470,17 @@ impl RoleState {
 }
 
 impl Verified {
-    /// The same for a person or a script.
-    pub fn to_tree(&self) -> Tree {
+    /// The same for a person or a script, with the names of people.
+    pub fn to_tree(&self, names: &Names) -> Tree {
+        let named = |id: &KeyId| match names.of(id) {
+            Some(_) => Tree::from(names.label(id)),
+            None => Tree::from(&id[..]),
+        };
+        let list = |ids: &[KeyId]| ids.iter().map(named).collect::<Vec<_>>();
         let roles = self.roles.iter().map(|role| {
             Tree::fields()
                 .with("role", role_name(role.role))
-                .with(
-                    "signed",
-                    role.signed.iter().map(|id| Tree::from(&id[..])).collect::<Vec<_>>(),
-                )
+                .with("signed", list(&role.signed))
                 .with("needed", u64::from(role.threshold))
         });
         let ignored = self.signatures.iter().filter(|signature| signature.role.is_none());

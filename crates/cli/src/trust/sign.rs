@@ -6,15 +6,16 @@ use ::release::root::proposal::kind_name;
 use ::release::root::standing::{Standing, judge, may_sign, standing};
 use ::release::root::{Content, Names, Proposal, difference, environment_name, lists::List};
 use ::release::tree::Tree;
-use ::release::{input, inspect};
+use ::release::{detached, input, inspect};
 use clap::Args;
 use codec::limits::Limits;
 use codec::roots::{Environment, FileKind};
-use keys::{Code, KeyUri, Result};
+use keys::{Code, DevelopmentOnly, KeyUri, PublicKey, Result};
 use trust::TrustRoot;
 
 use super::desk::{self, DeskArgs};
-use crate::approval::ApprovalArgs;
+use crate::approval::{ApprovalArgs, grave};
+use crate::external::{ExternalArgs, Way};
 use crate::files;
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
@@ -25,8 +26,10 @@ pub(crate) struct Sign {
     /// The proposed root, revocation list or time file
     file: PathBuf,
     /// Private key of yours (repeat for several that you hold)
-    #[arg(short, long, value_name = "KEY", required = true)]
+    #[arg(short, long, value_name = "KEY", required_unless_present_any = ["to_sign", "signature"])]
     key: Vec<KeyUri>,
+    #[command(flatten)]
+    external: ExternalArgs,
     /// The root before the proposed one, version N; for a list or time file the root that it belongs to
     #[arg(long, visible_alias = "root", value_name = "FILE")]
     previous: Option<PathBuf>,
@@ -61,9 +64,26 @@ impl Sign {
         refuse_wrong(&before, &names)?;
         let world = world(&proposal, under.as_ref());
         let statement = self.statement(&proposal, under.as_ref(), &before, &names, out)?;
+        let way = self.external.way()?;
+        let room = Room {
+            args: self,
+            proposal: &proposal,
+            under: under.as_ref(),
+            before: &before,
+            names: &names,
+        };
+        if let Some(Way::Out(path, key)) = &way {
+            room.admit("the vault's key", key, None)?;
+            let to_sign = detached::proposal_to_sign(&proposal, key)?;
+            return self.external.hand_out(path, key, &to_sign, statement, out);
+        }
+        let grave = match &way {
+            Some(Way::Back(..)) => Some("a vault".to_owned()),
+            _ => grave(&self.key),
+        };
         self.approval
-            .ask(&statement, &proposal.digest(), &self.key, Some(world), out)?;
-        let signed = self.sign(&proposal, under.as_ref(), &before, &names, out)?;
+            .ask(&statement, &proposal.digest(), grave.as_deref(), Some(world), out)?;
+        let signed = room.sign(way.as_ref(), out)?;
         self.write(&signed)?;
         say(
             self.target(),
@@ -73,32 +93,6 @@ impl Sign {
             &self.desk.limits()?,
             out,
         )
-    }
-
-    fn sign(
-        &self,
-        proposal: &Proposal,
-        under: Option<&TrustRoot>,
-        before: &Standing,
-        names: &Names,
-        out: Out,
-    ) -> Result<Proposal> {
-        let own = own_bytes(proposal);
-        let own = own
-            .as_deref()
-            .and_then(|bytes| TrustRoot::stored(bytes, &Limits::LINUX).ok());
-        let roots: Vec<&TrustRoot> = under.into_iter().chain(&own).collect();
-        let passphrase = self.worlds.journaled(&self.passphrase);
-        let mut signed = proposal.clone();
-        for uri in &self.key {
-            let key = signing::open(uri, &passphrase, out)?;
-            may_sign(before, &roots, &key.public_key().thumbprint(), names)?;
-            let whose = format!("the key {uri}");
-            self.worlds
-                .admit(world(proposal, under), &whose, key.public_key(), key.development_only())?;
-            signed = signed.sign(&*key)?;
-        }
-        Ok(signed)
     }
 
     /// Puts the signatures into the file as it is now: somebody else may have signed meanwhile.
@@ -158,6 +152,45 @@ impl Sign {
             .with_some("expires", expires.map(inspect::moment))
             .with("digest", &proposal.digest()[..])
             .with("so far", before.to_tree(names)))
+    }
+}
+
+/// What `trust sign` knows when it comes to keys.
+struct Room<'a> {
+    args: &'a Sign,
+    proposal: &'a Proposal,
+    under: Option<&'a TrustRoot<'a>>,
+    before: &'a Standing,
+    names: &'a Names,
+}
+
+impl Room<'_> {
+    fn sign(&self, way: Option<&Way>, out: Out) -> Result<Proposal> {
+        let passphrase = self.args.worlds.journaled(&self.args.passphrase);
+        if let Some(Way::Back(path, key)) = way {
+            self.admit("the vault's key", key, None)?;
+            return self.proposal.sign(&*signing::external(key, path, &passphrase, out)?);
+        }
+        let mut signed = self.proposal.clone();
+        for uri in &self.args.key {
+            let key = signing::open(uri, &passphrase, out)?;
+            self.admit(&format!("the key {uri}"), key.public_key(), key.development_only())?;
+            signed = signed.sign(&*key)?;
+        }
+        Ok(signed)
+    }
+
+    /// A key that one of the roots names for this, that has not signed, and that the world of the statement lets in.
+    fn admit(&self, whose: &str, key: &PublicKey, reason: Option<DevelopmentOnly>) -> Result<()> {
+        let own = own_bytes(self.proposal);
+        let own = own
+            .as_deref()
+            .and_then(|bytes| TrustRoot::stored(bytes, &Limits::LINUX).ok());
+        let roots: Vec<&TrustRoot> = self.under.into_iter().chain(&own).collect();
+        may_sign(self.before, &roots, &key.thumbprint(), self.names)?;
+        self.args
+            .worlds
+            .admit(world(self.proposal, self.under), whose, key, reason)
     }
 }
 

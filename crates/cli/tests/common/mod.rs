@@ -120,6 +120,11 @@ impl Ran {
         message
     }
 
+    /// Its arguments were not understood.
+    pub(crate) fn misused(&self) {
+        assert_eq!(self.output.status.code(), Some(2), "ampoule {}", self.arguments);
+    }
+
     /// What it wrote to standard error.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8(self.output.stderr.clone()).unwrap()

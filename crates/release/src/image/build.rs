@@ -26,21 +26,58 @@ pub fn sign(firmware: &[u8], options: &ImageOptions, signers: &[&dyn Signer]) ->
 
 /// As [`sign`], and leaves open in which form the image is written.
 pub fn build(firmware: &[u8], options: &ImageOptions, signers: &[&dyn Signer]) -> Result<Image> {
+    prepare(firmware, options)?.sign(signers)
+}
+
+/// The part of [`build`] before anybody signs: what is to be signed can be shown, or carried to a vault.
+///
+/// Errors: [`Code::ImageOption`], [`Code::ImageHeaderSpace`], [`Code::ImageTooLarge`].
+pub fn prepare(firmware: &[u8], options: &ImageOptions) -> Result<Unsigned> {
     options.check()?;
     let mut bytes = with_header_space(firmware, options)?;
     let protected = protected_area(options)?;
     put_header(&mut bytes, options, &protected)?;
     bytes.extend_from_slice(&protected);
-    let digest = Sha256::of(&bytes);
-    let purpose = purpose(&options.version, options.counter(), &digest);
-    let area = unprotected_area(&purpose, &bytes, signers)?;
-    bytes.extend_from_slice(&area);
     check_size(&bytes, options)?;
-    Ok(Image {
+    Ok(Unsigned {
+        digest: Sha256::of(&bytes),
         bytes,
-        digest,
         options: options.clone(),
     })
+}
+
+/// An image before its hash and signatures are added.
+#[derive(Clone, Debug)]
+pub struct Unsigned {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+    options: ImageOptions,
+}
+
+impl Unsigned {
+    /// The bytes that are hashed: header, firmware and protected TLVs. A vault's ECDSA key signs them (over their SHA-256).
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Their SHA-256. A vault's Ed25519 key signs these 32 bytes as its message.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Adds the hash and the signatures. Errors: [`Code::SameKeyTwice`], [`Code::ImageTooLarge`], those of the signers.
+    pub fn sign(self, signers: &[&dyn Signer]) -> Result<Image> {
+        let Unsigned {
+            mut bytes,
+            digest,
+            options,
+        } = self;
+        let purpose = purpose(&options.version, options.counter(), &digest);
+        let area = unprotected_area(&purpose, &bytes, signers)?;
+        bytes.extend_from_slice(&area);
+        check_size(&bytes, &options)?;
+        Ok(Image { bytes, digest, options })
+    }
 }
 
 /// A signed image, ready to be written.

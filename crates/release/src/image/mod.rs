@@ -6,10 +6,11 @@
 mod build;
 pub mod dump;
 pub mod options;
+pub mod review;
 mod verify;
 
-pub use build::{Image, add_signature, build, sign};
+pub use build::{Image, Unsigned, add_signature, build, prepare, sign};
 pub use dump::{Info, dumpinfo};
 pub use options::{Alignment, Finish, ImageOptions, LoadAddress, SecurityCounter};
 pub use options::{class_id, dependencies_from_text, number_from_text, vendor_id};
-pub use verify::{Authority, Verified, verify};
+pub use verify::{Authority, Verified, signature_of, verify};

@@ -66,6 +66,17 @@ pub fn verify(image: &[u8], authority: Authority<'_>) -> Result<Verified> {
     })
 }
 
+/// The signature of this key as the image carries it (ECDSA: DER; Ed25519: R and S), which imgtool's `--sig-out` writes.
+///
+/// Errors: as [`verify`]; [`Code::ImageNotSigned`].
+pub fn signature_of(image: &[u8], key: &PublicKey) -> Result<Vec<u8>> {
+    let parsed = Parsed::of(image)?;
+    parsed.signed_by(key)?;
+    let name = key.image_key_hash();
+    let pair = parsed.pairs.iter().find(|pair| pair.key_hash == name);
+    Ok(pair.map_or_else(Vec::new, |pair| pair.signature.to_vec()))
+}
+
 /// A well-formed image whose hash is right.
 pub(super) struct Parsed<'a> {
     pub(super) header: ImageHeader,
@@ -73,8 +84,8 @@ pub(super) struct Parsed<'a> {
     pub(super) image_len: usize,
     pub(super) pairs: Vec<Pair<'a>>,
     pub(super) counter: Option<u32>,
-    vendor: Option<Uuid>,
-    class: Option<Uuid>,
+    pub(super) vendor: Option<Uuid>,
+    pub(super) class: Option<Uuid>,
 }
 
 /// A signature and the key it names.
@@ -147,7 +158,7 @@ impl<'a> Parsed<'a> {
         if pairs.peek().is_none() {
             return Err(Code::ImageNotSigned.error("the image carries no signature of the given key"));
         }
-        if pairs.all(|pair| pair.is_good(key, &self.digest)) {
+        if pairs.all(|pair| pair.is_good(&key.borrow(), &self.digest)) {
             Ok(())
         } else {
             Err(refused(Reason::ImageSignature))
@@ -171,18 +182,18 @@ impl<'a> Parsed<'a> {
 }
 
 impl Pair<'_> {
-    fn is_good(&self, key: &PublicKey, digest: &[u8; 32]) -> bool {
-        let raw = match (key.algorithm(), self.kind) {
+    pub(super) fn is_good(&self, key: &trust::PublicKey, digest: &[u8; 32]) -> bool {
+        let Some(verifier) = PORTABLE.for_key(key) else {
+            return false;
+        };
+        let raw = match (verifier.algorithm(), self.kind) {
             (SignatureAlgorithm::Ed25519, kind::ED25519) | (SignatureAlgorithm::HssLms, kind::LMS) => {
                 Some(self.signature.to_vec())
             }
             (SignatureAlgorithm::Esp256, kind::ECDSA) => der::to_raw(self.signature).ok().map(|raw| raw.to_vec()),
             _ => None,
         };
-        let verified = raw
-            .zip(PORTABLE.find(key.algorithm()))
-            .map(|(raw, verifier)| verifier.verify_digest(&key.borrow(), digest, &raw));
-        verified == Some(Ok(()))
+        raw.is_some_and(|raw| verifier.verify_digest(key, digest, &raw).is_ok())
     }
 }
 
