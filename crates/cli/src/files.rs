@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::release::input;
 use keys::{Code, Error, Result};
@@ -36,19 +36,44 @@ fn write_with(mut options: OpenOptions, path: &Path, bytes: &[u8]) -> Result<()>
     })
 }
 
-/// Replaces a file as a whole: the old content or the new one is there, never a mix. Error: [`Code::FileWrite`].
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = Path::new(&beside);
+/// Writes a file that nobody finds half written, and never over another one; one that has these bytes already is left, so
+/// that a command can be repeated. Errors as [`write_new`].
+pub(crate) fn write_once(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let beside = beside(path);
     let write = || {
-        let mut file = File::create(beside)?;
+        let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(beside, path)
+        fs::hard_link(&beside, path)
+    };
+    let written = write();
+    let _ = fs::remove_file(&beside);
+    written.map_err(|error: std::io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => Code::FileExists.error(format!("{} exists already", path.display())),
+        _ => failed(path, &error),
+    })
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    beside.into()
+}
+
+/// Replaces a file as a whole: the old content or the new one is there, never a mix. Error: [`Code::FileWrite`].
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = beside(path);
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
     };
     write().map_err(|error: std::io::Error| {
-        let _ = fs::remove_file(beside);
+        let _ = fs::remove_file(&beside);
         failed(path, &error)
     })
 }

@@ -6,6 +6,7 @@
 
 mod approval;
 mod backup;
+mod ca;
 mod ceremony;
 mod device;
 mod external;
@@ -59,6 +60,9 @@ enum Command {
     /// Make, restore and try backups of key files in M-of-N shares
     #[command(subcommand, arg_required_else_help = true)]
     Backup(backup::Command),
+    /// Certificates for devices, servers and people: a private CA with its root
+    #[command(subcommand, arg_required_else_help = true)]
+    Ca(ca::Command),
     /// Make keys and roots together, by a script, with a signed record
     #[command(subcommand, arg_required_else_help = true)]
     Ceremony(ceremony::Command),
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Key(command) => key::run(command, out),
         Command::Backup(command) => backup::run(command, out),
+        Command::Ca(command) => ca::run(command, out),
         Command::Ceremony(command) => ceremony::run(command, out),
         Command::Image(command) => image::run(command, out),
         Command::Trust(command) => trust::run(command, out),

@@ -1,10 +1,28 @@
 //! Two worlds: keys of the desk stay out of production unless somebody types out what that means.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use codec::roots::Environment;
 use keys::{Code, DevelopmentOnly, PublicKey, Result};
 
 use crate::signing::PassphraseArgs;
+
+/// The world of a root or a CA.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum World {
+    /// Devices on a desk
+    Development,
+    /// Real devices
+    Production,
+}
+
+impl From<World> for Environment {
+    fn from(world: World) -> Environment {
+        match world {
+            World::Development => Environment::Development,
+            World::Production => Environment::Production,
+        }
+    }
+}
 
 /// The option that lets a key file into production.
 #[derive(Args, Clone, Copy, Debug, Default)]

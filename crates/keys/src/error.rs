@@ -1,5 +1,5 @@
 //! The one table of numbered errors of the host side: 20xx keys, 21xx image and release tooling, 22xx the person's hand
-//! (arguments, files, terminal, serial port).
+//! (arguments, files, terminal, serial port), 23xx certificates and the CA.
 //!
 //! Numbers below 2000 are a device's ([`codec::Reason`]) and pass through unchanged. Every error says what happened and
 //! then what to do; a number never changes its meaning.
@@ -173,6 +173,33 @@ codes! {
     DeviceAnswer = 2213, "DEVICE_ANSWER", "The other end does not speak this protocol as expected; check the port and the firmware's version.";
     DeviceRefused = 2214, "DEVICE_REFUSED", "The number and reason are the device's own; see docs/errors.md.";
     FileExists = 2215, "FILE_EXISTS", "Choose another name, or remove the old file first.";
+
+    CaOpen = 2301, "CA_OPEN", "Check the path and its rights, or found a CA with `ampoule ca init`.";
+    CaWrite = 2302, "CA_WRITE", "Nothing was handed out. Check that the disk is not full and that you may write the database and its folder, then run the same command again: it goes on where it stopped.";
+    CaBusy = 2303, "CA_BUSY", "Another program holds the database and does not move on; let it end, then try again.";
+    CaForeign = 2304, "CA_FOREIGN", "Give a database that `ampoule ca init` made, with the version of `ampoule` that it needs or a newer one.";
+    CaExists = 2305, "CA_EXISTS", "Choose another file, or give what the CA was founded with: a founded CA does not change.";
+    CaProfile = 2306, "CA_PROFILE", "Correct the profiles at the place named; docs/ca.md describes every field.";
+    CaIdentity = 2307, "CA_IDENTITY", "Name the subject as its profile demands; docs/ca.md shows the forms.";
+    CaRequest = 2308, "CA_REQUEST", "Give a certification request (PKCS#10) in PEM or DER, of at most 16 KiB.";
+    CaPossession = 2309, "CA_POSSESSION", "The requester does not have the private key, or the request was changed on its way: make a new request with the key itself.";
+    CaRequestKey = 2310, "CA_REQUEST_KEY", "Make the request with a key of an algorithm that the profile names: P-256 where it names no other.";
+    CaKeyBound = 2311, "CA_KEY_BOUND", "Make a new key: a key belongs to one identity and, on a device, to one kind of certificate.";
+    CaIssuedAlready = 2312, "CA_ISSUED_ALREADY", "Find out why a second one is asked for; revoke the first (`ampoule ca revoke`) if the device lost its key.";
+    CaIssuerKey = 2313, "CA_ISSUER_KEY", "Give the key of the issuing CA that the profile names; `ampoule ca list` shows their key ids.";
+    CaIssuer = 2314, "CA_ISSUER", "Renew the issuing CA's certificate with the root (`ampoule ca renew`), or use its successor.";
+    CaUnknown = 2315, "CA_UNKNOWN", "`ampoule ca list` shows what was issued, with the serial numbers.";
+    CaRenewal = 2316, "CA_RENEWAL", "Ask for what the profile lets a renewal have; docs/ca.md describes it.";
+    CaRevokedAlready = 2317, "CA_REVOKED_ALREADY", "Nothing is to be done: it stands on every CRL from then on.";
+    CaReason = 2318, "CA_REASON", "Give one of the reasons that `ampoule ca revoke --help` lists.";
+    CertificateMalformed = 2330, "CERTIFICATE_MALFORMED", "Give an X.509 certificate or CRL in PEM or DER, as it was issued.";
+    CertificateChain = 2331, "CERTIFICATE_CHAIN", "Give the certificates between this one and an anchor, and the anchors of the right CA; find out who issued it.";
+    CertificateExpired = 2332, "CERTIFICATE_EXPIRED", "Renew the certificate; check the clock.";
+    CertificateEarly = 2333, "CERTIFICATE_EARLY", "Check the clock: the certificate is not valid yet.";
+    CertificateRevoked = 2334, "CERTIFICATE_REVOKED", "Do not talk to its holder; find out why it was revoked.";
+    CertificatePurpose = 2335, "CERTIFICATE_PURPOSE", "Use a certificate of the profile that is meant for this.";
+    CertificateStatus = 2336, "CERTIFICATE_STATUS", "Fetch the newest CRL of every CA in the chain: without it nobody knows whether the certificate was revoked.";
+    CertificateName = 2337, "CERTIFICATE_NAME", "The certificate names somebody else, or in no form that is known here.";
 }
 
 impl Code {
@@ -264,7 +291,7 @@ mod tests {
         assert!(
             numbers
                 .iter()
-                .all(|n| (2000..2300).contains(n) && Reason::from_number(*n).is_none())
+                .all(|n| (2000..2400).contains(n) && Reason::from_number(*n).is_none())
         );
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), numbers.len());

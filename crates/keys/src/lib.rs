@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
+#[cfg(feature = "ca")]
+pub mod ca;
 pub mod error;
 pub mod external;
 pub mod file;

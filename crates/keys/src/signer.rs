@@ -173,6 +173,10 @@ pub enum Object {
     TimeFile,
     /// A record of a ceremony.
     Record,
+    /// A certificate of the private CA.
+    Certificate,
+    /// A list of revoked certificates (CRL).
+    CertificateList,
 }
 
 impl Object {
@@ -185,6 +189,8 @@ impl Object {
             Object::RevocationList => "revocation-list",
             Object::TimeFile => "time-file",
             Object::Record => "record",
+            Object::Certificate => "certificate",
+            Object::CertificateList => "certificate-list",
         }
     }
 }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use ::release::board::Board;
 use ::release::root::{self, Content, Proposal, RoleSpec, RootSpec, difference, safety};
 use ::release::{hex, identity, inspect};
-use clap::{Args, ValueEnum};
-use codec::roots::{Environment, FileKind, Role};
+use clap::Args;
+use codec::roots::{FileKind, Role};
 use keys::{Code, KeyUri, Result, Signer};
 
 use super::desk::{self, DeskArgs, EditArgs};
 use crate::files;
 use crate::out::Out;
 use crate::signing::{EitherHalf, PassphraseArgs};
-use crate::worlds::WorldsArgs;
+use crate::worlds::{World, WorldsArgs};
 
 #[derive(Args)]
 pub(crate) struct Init {
@@ -85,14 +85,6 @@ pub(crate) struct Init {
     passphrase: PassphraseArgs,
     #[command(flatten)]
     worlds: WorldsArgs,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum World {
-    /// Devices on a desk
-    Development,
-    /// Real devices
-    Production,
 }
 
 impl Init {
@@ -218,15 +210,6 @@ impl Init {
         );
         out.result(text, &proposal.explain());
         Ok(())
-    }
-}
-
-impl From<World> for Environment {
-    fn from(world: World) -> Environment {
-        match world {
-            World::Development => Environment::Development,
-            World::Production => Environment::Production,
-        }
     }
 }
 

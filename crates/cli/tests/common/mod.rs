@@ -79,6 +79,33 @@ impl Desk {
         }
     }
 
+    /// Runs another program in it.
+    pub(crate) fn run(&self, program: &str, arguments: &str) -> Ran {
+        let output = Command::new(program)
+            .args(arguments.split_whitespace())
+            .current_dir(self.directory.path())
+            .output()
+            .unwrap();
+        let arguments = format!("(no, {program}) {arguments}");
+        Ran { output, arguments }
+    }
+
+    /// Makes a P-256 key `NAME.key` and a request for it, `NAME.csr`, with openssl.
+    pub(crate) fn request(&self, name: &str) {
+        let new = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        self.run(
+            "openssl",
+            &format!("{new} -keyout {name}.key -out {name}.csr -subj /CN=ignored"),
+        )
+        .ok();
+    }
+
+    /// The serial number of a certificate, as openssl reads it.
+    pub(crate) fn serial(&self, file: &str) -> String {
+        let said = self.run("openssl", &format!("x509 -noout -serial -in {file}")).ok();
+        said.trim().trim_start_matches("serial=").to_ascii_lowercase()
+    }
+
     /// The directory itself.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
