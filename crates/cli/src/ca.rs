@@ -175,7 +175,7 @@ fn date(seconds: u64) -> String {
 }
 
 /// The CRL of a file.
-fn read_crl(path: &PathBuf) -> Result<Vec<u8>> {
+fn read_crl(path: &Path) -> Result<Vec<u8>> {
     keys::ca::crl::read(&input::bytes(path)?)
 }
 

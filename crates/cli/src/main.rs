@@ -62,7 +62,7 @@ enum Command {
     Backup(backup::Command),
     /// Certificates for devices, servers and people: a private CA with its root
     #[command(subcommand, arg_required_else_help = true)]
-    Ca(ca::Command),
+    Ca(Box<ca::Command>),
     /// Make keys and roots together, by a script, with a signed record
     #[command(subcommand, arg_required_else_help = true)]
     Ceremony(ceremony::Command),
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Key(command) => key::run(command, out),
         Command::Backup(command) => backup::run(command, out),
-        Command::Ca(command) => ca::run(command, out),
+        Command::Ca(command) => ca::run(*command, out),
         Command::Ceremony(command) => ceremony::run(command, out),
         Command::Image(command) => image::run(command, out),
         Command::Trust(command) => trust::run(command, out),

@@ -11,7 +11,7 @@ use keys::{Code, KeyUri, PublicKey, Result};
 use serde_json::{Value, json};
 
 use super::{SigningArgs, describe, prose};
-use crate::approval::ApprovalArgs;
+use crate::approval::{ApprovalArgs, grave};
 use crate::journal::now;
 use crate::out::Out;
 use crate::signing::EitherHalf;
@@ -192,13 +192,8 @@ fn approved(
 ) -> Result<()> {
     let digest = digest_of(&statement);
     let statement = statement.with("digest", hex::text(&digest));
-    approval.ask(
-        &statement,
-        &digest,
-        std::slice::from_ref(&signing.key),
-        Some(world),
-        out,
-    )
+    let grave = grave(std::slice::from_ref(&signing.key));
+    approval.ask(&statement, &digest, grave.as_deref(), Some(world), out)
 }
 
 fn digest_of(statement: &Tree) -> [u8; 32] {

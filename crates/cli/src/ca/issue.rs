@@ -1,7 +1,7 @@
 //! `ampoule ca issue`, `renew`, `revoke` and `crl`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::release::input;
 use clap::Args;
@@ -119,7 +119,7 @@ fn give(ca: &Ca, issued: &Issued, chain: bool, output: Option<&PathBuf>, out: Ou
     hand_out(issued, &others, output, out)
 }
 
-fn read_request(path: &PathBuf) -> Result<Request> {
+fn read_request(path: &Path) -> Result<Request> {
     Request::read(&input::bytes(path)?)
 }
 

@@ -263,7 +263,7 @@ impl Verify {
         let leaf = chain.remove(0);
         chain.extend(read_certificates(&self.between)?);
         let trusted = read_certificates(&self.anchors)?;
-        let crls: Vec<Vec<u8>> = self.crl.iter().map(read_crl).collect::<Result<_>>()?;
+        let crls: Vec<Vec<u8>> = self.crl.iter().map(|path| read_crl(path)).collect::<Result<_>>()?;
         let anchors = Anchors {
             trusted: &trusted,
             between: &chain,
