@@ -1,5 +1,7 @@
 //! `ampoule device`: over a serial line to one device.
 
+mod lifecycle;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,6 +56,10 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Take a device one step on in its life: to a later state, or out of development. No step comes back
+    ///
+    /// What it must not take along is erased by its bootloader at the reset that follows.
+    Lifecycle(lifecycle::Step),
 }
 
 /// The line to the device.
@@ -116,6 +122,7 @@ pub(crate) fn run(command: Command, out: Out) -> Result<()> {
         Command::Recover(recover) => recover.run(out),
         Command::Confirm(line) => confirm(&line, out),
         Command::Reset { line, force } => reset(&line, force, out),
+        Command::Lifecycle(step) => step.run(out),
     }
 }
 
@@ -159,7 +166,7 @@ fn provision(line: &Line, path: &Path, out: Out) -> Result<()> {
     session.upload(Destination::Root, &file, |offset| bar.at(offset))?;
     bar.end();
     let device = device_info(&mut session)?;
-    if !holds_root(&device) {
+    if device.root.is_none() {
         return Err(Code::DeviceAnswer.error("the device took the trust root and says that it has none"));
     }
     let text = format!(
@@ -454,7 +461,11 @@ impl Recover {
             return Err(Error::refused("the device", Reason::NotSupported)
                 .advise("An application runs on it: install releases with `ampoule device update`."));
         }
-        if !holds_root(&device) {
+        if device.lifecycle == Lifecycle::Decommissioned {
+            return Err(Error::refused("the device", Reason::Decommissioned)
+                .advise("It is at the end of its life: no command brings it back."));
+        }
+        if device.root.is_none() {
             return Err(Error::refused("the device", Reason::NoRoot)
                 .advise("Give it its trust root first: `ampoule device provision --root FILE`."));
         }
@@ -747,16 +758,12 @@ fn images(session: &mut Session) -> Result<Vec<SlotImage>> {
     })
 }
 
-/// Whether the device has a trust root; a bootloader in recovery does not say which.
-fn holds_root(device: &DeviceInfo) -> bool {
-    device.root.is_some() || device.lifecycle != Lifecycle::Blank
-}
-
 fn describe(device: &DeviceInfo) -> Tree {
     let root = match device.root {
         Some(root) if root.production => format!("version {}, production", root.version),
         Some(root) => format!("version {}, development", root.version),
-        None if holds_root(device) => "there is one; the application says which".into(),
+        None if device.lifecycle == Lifecycle::Decommissioned => "none: the device is at its end".into(),
+        None if device.lifecycle != Lifecycle::Blank => "none: provision the device for production".into(),
         None => "none: provision the device".into(),
     };
     Tree::fields()
@@ -766,7 +773,7 @@ fn describe(device: &DeviceInfo) -> Tree {
             "device id",
             device.device.map_or("none yet".into(), |id| identity::text(&id)),
         )
-        .with("lifecycle", lifecycle_name(device.lifecycle))
+        .with("lifecycle", inspect::lifecycle_name(device.lifecycle))
         .with("trust root", root)
         .with("state", state_name(device.state))
         .with("running version", version_text(device.version.as_ref()))
@@ -783,17 +790,6 @@ fn state_name(state: UpdateState) -> &'static str {
         UpdateState::Staged => "a release waits for the next reset",
         UpdateState::Trial => "the running image is on trial",
         UpdateState::Recovery => "recovery: the bootloader waits for an image",
-    }
-}
-
-fn lifecycle_name(lifecycle: Lifecycle) -> &'static str {
-    match lifecycle {
-        Lifecycle::Blank => "blank",
-        Lifecycle::Factory => "factory",
-        Lifecycle::Provisioned => "provisioned",
-        Lifecycle::Deployed => "deployed",
-        Lifecycle::Rma => "returned for analysis",
-        Lifecycle::Decommissioned => "decommissioned",
     }
 }
 

@@ -261,6 +261,18 @@ fn advice(reason: Reason) -> &'static str {
         }
         Reason::NotSupported => "This device (or its bootloader, in recovery) does not do this.",
         Reason::ResetVetoed => "Try again later, or insist with `ampoule device reset --force`.",
+        Reason::LifecycleBackwards | Reason::LifecycleUnknown => {
+            "Ask for a later state: `ampoule device info` shows the present one."
+        }
+        Reason::LifecycleOnWire => {
+            "Have the application ask (`Device::request_lifecycle`), by its own policy: a person at the device, or an order \
+             that it authenticated."
+        }
+        Reason::LifecycleStaged => "Reset the device, look at it with `ampoule device info`, and ask again.",
+        Reason::NotInDevelopment => "Advance it instead: `ampoule device lifecycle --to`.",
+        Reason::ProductionOnly => "Give it the production root: `ampoule device provision --root FILE`.",
+        Reason::Decommissioned => "It is at the end of its life: no command brings it back.",
+        Reason::WipeUnfinished => "Restart the device, for its bootloader to go on.",
         Reason::RootStaged => "Reset the device and run the same command again.",
         _ if reason.is_retriable() => "Try again.",
         _ => "",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use codec::Reason;
 use codec::mcuboot::ImageVersion;
-use codec::record::Lifecycle;
+use codec::record::{Lifecycle, LifecycleRequest};
 use codec::smp::response::{Parameters, RootInfo};
 use codec::smp::{Deframer, DeviceInfo, Header, ImageState, Piece, Request, Response, UpdateState, frame};
 use common::Desk;
@@ -20,6 +20,11 @@ use keys::SignatureAlgorithm::Ed25519;
 struct Double {
     state: UpdateState,
     root: Option<Vec<u8>>,
+    lifecycle: Lifecycle,
+    /// The step that waits for the bootloader.
+    step: Option<LifecycleRequest>,
+    /// Built without steps: they wait for ever.
+    stands_still: bool,
     old: [u8; 32],
     new: [u8; 32],
     runs_new: bool,
@@ -43,10 +48,14 @@ struct Double {
 }
 
 impl Double {
-    fn new(new: [u8; 32]) -> Double {
+    /// An application runs on it, under this root.
+    fn new(new: [u8; 32], root: Vec<u8>) -> Double {
         Double {
             state: UpdateState::Idle,
-            root: None,
+            root: Some(root),
+            lifecycle: Lifecycle::Factory,
+            step: None,
+            stands_still: false,
             old: [1; 32],
             new,
             runs_new: false,
@@ -62,6 +71,12 @@ impl Double {
             trial_looks: 2,
             log: Vec::new(),
         }
+    }
+
+    /// Erased flash.
+    fn erase(&mut self) {
+        (self.state, self.root, self.lifecycle) = (UpdateState::Recovery, None, Lifecycle::Blank);
+        self.last = Some(Reason::NoRoot);
     }
 
     /// The answer, or nothing to hang up.
@@ -104,6 +119,10 @@ impl Double {
                 self.restart();
                 Response::Done
             }
+            Ok(Request::Lifecycle(step)) if self.state != UpdateState::Recovery => match self.judge(step) {
+                Ok(()) => Response::Done,
+                Err(reason) => Response::Refused(reason),
+            },
             Ok(_) => Response::Refused(Reason::NotSupported),
         };
         Some(response.encode(&header, out).to_vec())
@@ -132,7 +151,7 @@ impl Double {
         }
         if self.announced.is_some_and(|(len, _)| len as usize == self.file.len()) {
             match provision {
-                true => self.root = Some(self.file.clone()),
+                true => self.take_root()?,
                 false if self.state == UpdateState::Recovery => self.runs_new = true,
                 false => self.state = UpdateState::Staged,
             }
@@ -140,8 +159,50 @@ impl Double {
         Ok(self.file.len() as u32)
     }
 
+    /// As the real one: a life that began takes no development root without having one.
+    fn take_root(&mut self) -> Result<(), Reason> {
+        let is_new = self.lifecycle == Lifecycle::Blank;
+        if !is_new && !is_production(&self.file) {
+            return Err(Reason::ProductionOnly);
+        }
+        self.root = Some(self.file.clone());
+        self.lifecycle = self.lifecycle.max(Lifecycle::Factory);
+        Ok(())
+    }
+
+    fn judge(&mut self, step: LifecycleRequest) -> Result<(), Reason> {
+        self.log.push(format!("{step:?}"));
+        match step {
+            _ if self.refuses.is_some() => return self.refuses.map_or(Ok(()), Err),
+            _ if self.lifecycle >= Lifecycle::Deployed => return Err(Reason::LifecycleOnWire),
+            LifecycleRequest::Advance(to) if to < self.lifecycle => return Err(Reason::LifecycleBackwards),
+            LifecycleRequest::LeaveDevelopment if self.root.as_deref().is_some_and(is_production) => {
+                return Err(Reason::NotInDevelopment);
+            }
+            _ => self.step = Some(step),
+        }
+        Ok(())
+    }
+
+    fn take_step(&mut self) {
+        let Some(step) = self.step.take_if(|_| !self.stands_still) else {
+            return;
+        };
+        let reason = match step {
+            LifecycleRequest::Advance(to) => {
+                self.lifecycle = to;
+                (to == Lifecycle::Decommissioned).then_some(Reason::Decommissioned)
+            }
+            LifecycleRequest::LeaveDevelopment => Some(Reason::NoRoot),
+        };
+        if let Some(reason) = reason {
+            (self.state, self.root, self.last) = (UpdateState::Recovery, None, Some(reason));
+        }
+    }
+
     fn restart(&mut self) {
         self.log.push("reset".into());
+        self.take_step();
         match self.state {
             UpdateState::Staged => (self.state, self.runs_new) = (UpdateState::Trial, true),
             UpdateState::Recovery if self.runs_new => self.state = UpdateState::Idle,
@@ -158,7 +219,6 @@ impl Double {
                 self.last = self.outcome.err();
             }
         }
-        // As the real one: a bootloader in recovery does not say which root it holds.
         let running = self.state != UpdateState::Recovery;
         let revision = if self.runs_new { 2 } else { 1 };
         let version = ImageVersion {
@@ -171,14 +231,10 @@ impl Double {
             vendor: [1; 16],
             class: [2; 16],
             device: None,
-            lifecycle: if self.root.is_some() {
-                Lifecycle::Factory
-            } else {
-                Lifecycle::Blank
-            },
-            root: running.then_some(RootInfo {
+            lifecycle: self.lifecycle,
+            root: self.root.as_deref().map(|root| RootInfo {
                 version: 1,
-                production: false,
+                production: is_production(root),
             }),
             state: self.state,
             version: running.then_some(version),
@@ -238,7 +294,8 @@ impl Bench {
         desk.ampoule("release build release.toml -o app.suit --key one --image-key image --passphrase-file pass")
             .ok();
         let release = std::fs::read(desk.path("app.suit")).unwrap();
-        let double = Arc::new(Mutex::new(Double::new(image_hash(&release))));
+        let root = std::fs::read(desk.path("demo.ampr")).unwrap();
+        let double = Arc::new(Mutex::new(Double::new(image_hash(&release), root)));
         serve(desk.path("line"), Arc::clone(&double));
         Bench { desk, double, release }
     }
@@ -249,6 +306,16 @@ impl Bench {
             .ampoule(&format!("device {command} --port unix:{}", line.display()))
     }
 
+    /// Answers the one question at a terminal.
+    #[cfg(target_os = "linux")]
+    fn run_at_terminal(&self, command: &str, question: &str, answer: &str, succeeds: bool) {
+        let line = self.desk.path("line");
+        let command = format!("device {command} --port unix:{}", line.display());
+        let mut terminal = common::terminal::Terminal::start(&self.desk, &command);
+        terminal.answer(question, answer);
+        assert_eq!(terminal.end().0.success(), succeeds);
+    }
+
     fn set(&self, change: impl FnOnce(&mut Double)) {
         change(&mut self.double.lock().unwrap());
     }
@@ -256,6 +323,11 @@ impl Bench {
     fn see<T>(&self, look: impl FnOnce(&Double) -> T) -> T {
         look(&self.double.lock().unwrap())
     }
+}
+
+fn is_production(root: &[u8]) -> bool {
+    let root = release::root::verify(root, &codec::limits::Limits::LINUX).unwrap();
+    root.environment() == codec::roots::Environment::Production
 }
 
 fn image_hash(release: &[u8]) -> [u8; 32] {
@@ -380,7 +452,7 @@ fn a_tampered_release_is_not_even_sent() {
 #[test]
 fn a_device_is_provisioned_and_recovered() {
     let bench = Bench::new();
-    bench.set(|double| double.state = UpdateState::Recovery);
+    bench.set(Double::erase);
     bench.run("recover app.suit").fails(940);
     bench.run("update app.suit").fails(942);
     let provisioned = bench.run("provision --root demo.ampr").ok();
@@ -448,6 +520,162 @@ fn a_wrong_file_is_named_and_not_sent() {
         "{message}"
     );
     assert_eq!(bench.see(|double| double.pieces), 0);
+}
+
+/// Recovery says which root it holds, and that a device that left development holds none.
+#[test]
+fn info_of_a_bootloader_says_which_root_it_holds() {
+    let bench = Bench::new();
+    bench.set(|double| double.state = UpdateState::Recovery);
+    assert_eq!(bench.run("info --json").json()["trust root"], "version 1, development");
+    bench.set(|double| double.root = None);
+    let shown = bench.run("info --json").json();
+    assert_eq!(shown["trust root"], "none: provision the device for production");
+    bench.run("recover app.suit").fails(940);
+}
+
+#[test]
+fn a_device_is_taken_forward_and_never_back() {
+    let bench = Bench::new();
+    let ran = bench.run("lifecycle --to provisioned --yes --json");
+    let taken = ran.json();
+    assert_eq!(
+        (&taken["result"], &taken["lifecycle"]),
+        (&"taken".into(), &"provisioned".into())
+    );
+    assert!(ran.stderr().contains("Nothing is erased"), "{}", ran.stderr());
+    let steps = ["Advance(Provisioned)", "reset"];
+    assert_eq!(bench.see(|double| double.log.clone()), steps);
+
+    // The same again is no news, and nothing is sent.
+    let again = bench.run("lifecycle --to provisioned --yes --json").json();
+    assert_eq!(again["result"], "already so");
+    assert_eq!(bench.see(|double| double.log.clone()), steps);
+
+    assert!(bench.run("lifecycle --to deployed --yes").ok().contains("deployed"));
+    for step in ["--to provisioned", "--to rma", "--leave-development"] {
+        let message = bench.run(&format!("lifecycle {step} --yes")).fails(1022);
+        assert!(message.contains("request_lifecycle"), "{message}");
+    }
+    assert_eq!(bench.see(|double| double.lifecycle), Lifecycle::Deployed);
+    // Not one reset for what was refused.
+    let resets = |double: &Double| double.log.iter().filter(|line| *line == "reset").count();
+    assert_eq!(bench.see(resets), 2);
+}
+
+#[test]
+fn every_refused_step_says_what_to_do() {
+    let bench = Bench::new();
+    for (reason, hint) in [
+        (Reason::LifecycleBackwards, "later state"),
+        (Reason::LifecycleUnknown, "later state"),
+        (Reason::LifecycleStaged, "Reset the device"),
+        (Reason::NotInDevelopment, "lifecycle --to"),
+        (Reason::Decommissioned, "end of its life"),
+        (Reason::TrialRunning, "Wait"),
+    ] {
+        bench.set(|double| double.refuses = Some(reason));
+        let message = bench.run("lifecycle --to rma --yes").fails(reason.number());
+        assert!(message.contains(reason.what()) && message.contains(hint), "{message}");
+    }
+    assert!(bench.see(|double| !double.log.contains(&"reset".into())));
+}
+
+#[test]
+fn a_device_leaves_development_for_a_production_root() {
+    let bench = Bench::new();
+    bench
+        .desk
+        .ampoule(
+            "trust init -o production.ampr --environment production --vendor-domain ampoule.example --product-line \
+             amp-demo --root-key root --release-key one --image-key image --passphrase-file pass \
+             --i-know-these-production-keys-are-files",
+        )
+        .ok();
+    let ran = bench.run("lifecycle --leave-development --yes");
+    assert!(ran.ok().contains("device provision --root FILE"), "{}", ran.ok());
+    assert!(ran.stderr().contains("Erased: trust root"), "{}", ran.stderr());
+    assert_eq!(
+        bench.run("lifecycle --leave-development --yes --json").json()["result"],
+        "already so"
+    );
+    // Without an application there are no steps.
+    let message = bench.run("lifecycle --to deployed --yes").fails(940);
+    assert!(message.contains("device provision"), "{message}");
+
+    let message = bench.run("provision --root demo.ampr").fails(1025);
+    assert!(message.contains("production root"), "{message}");
+    assert!(
+        bench
+            .run("provision --root production.ampr")
+            .ok()
+            .contains("production")
+    );
+    bench.run("recover app.suit").ok();
+    assert_eq!(bench.run("info --json").json()["trust root"], "version 1, production");
+    bench.run("lifecycle --leave-development --yes").fails(1024);
+}
+
+#[test]
+fn a_decommissioned_device_takes_nothing_any_more() {
+    let bench = Bench::new();
+    let ran = bench.run("lifecycle --to decommissioned --yes --json");
+    let ended = ran.json();
+    assert_eq!(
+        (&ended["lifecycle"], &ended["result"]),
+        (&"decommissioned".into(), &"taken".into())
+    );
+    assert!(ran.stderr().contains("both slots"), "{}", ran.stderr());
+    let message = bench.run("lifecycle --to rma --yes").fails(944);
+    assert!(message.contains("end of its life"), "{message}");
+    bench.run("recover app.suit").fails(944);
+    assert_eq!(bench.see(|double| double.pieces), 0);
+}
+
+/// Without `--yes` and without a terminal nothing is asked for; at a terminal only the word is enough.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_step_is_confirmed_by_its_word() {
+    let bench = Bench::new();
+    let message = bench.run("lifecycle --to rma").fails(2138);
+    assert!(message.contains("--yes"), "{message}");
+    bench.run_at_terminal("lifecycle --leave-development", "Type leave-development", "yes", false);
+    assert!(bench.see(|double| double.log.is_empty()));
+    bench.run_at_terminal(
+        "lifecycle --to decommissioned",
+        "Type decommissioned",
+        "decommissioned",
+        true,
+    );
+    assert_eq!(bench.see(|double| double.lifecycle), Lifecycle::Decommissioned);
+}
+
+/// A bootloader without steps, or one that has not finished: not a success.
+#[test]
+fn a_step_that_is_not_taken_is_a_failure() {
+    let bench = Bench::new();
+    bench.set(|double| double.stands_still = true);
+    let message = bench.run("lifecycle --to rma --yes --restart-timeout 1").fails(2213);
+    assert!(message.contains("is factory"), "{message}");
+    bench.set(|double| {
+        (double.state, double.lifecycle, double.root) = (UpdateState::Recovery, Lifecycle::Decommissioned, None);
+        double.last = Some(Reason::WipeUnfinished);
+    });
+    bench.run("lifecycle --to decommissioned --yes").fails(945);
+}
+
+#[test]
+fn one_step_is_asked_for_and_not_two() {
+    let bench = Bench::new();
+    for (wanted, said) in [
+        ("", "required"),
+        ("--to rma --leave-development", "cannot be used with"),
+        ("--to blank", "possible values"),
+    ] {
+        let ran = bench.run(&format!("lifecycle {wanted} --yes"));
+        assert!(ran.stderr().contains(said), "{}", ran.stderr());
+    }
+    assert!(bench.see(|double| double.log.is_empty()));
 }
 
 /// The first screen says what the program is for.

@@ -316,6 +316,52 @@ fn a_broken_image_is_recovered_with_the_image_of_a_release() {
     desk.sees("app: self-test passed");
 }
 
+/// The way into production at the station, and the end, by the commands of docs/lifecycle.md.
+#[test]
+fn a_board_leaves_development_for_production_and_ends() {
+    let mut desk = Desk::running();
+    let office = desk.office;
+    // Keys of its own: nothing of development is authority in production.
+    for key in ["product-root", "product-release", "product-image"] {
+        office.ok(&format!("key new {key} --type p256 --passphrase-file pass"));
+    }
+    office.ok(
+        "trust init -o production.ampr --environment production --board board.toml --root-key product-root \
+         --release-key product-release --image-key product-image --passphrase-file pass \
+         --i-know-these-production-keys-are-files",
+    );
+    office.ok(
+        "release build two.toml -o product.suit --key product-release --image-key product-image --root production.ampr \
+         --passphrase-file pass --i-know-these-production-keys-are-files",
+    );
+
+    assert!(desk.ok("lifecycle --to provisioned --yes").contains("is provisioned"));
+    let left = desk.ok("lifecycle --leave-development --yes");
+    assert!(left.contains("waits for a production root"), "{left}");
+    let shown = desk.ok("info");
+    assert!(shown.contains("provision the device for production"), "{shown}");
+    desk.fails("recover one.suit", 940);
+    desk.fails("provision --root demo.ampr", 1025);
+    assert!(desk.ok("provision --root production.ampr").contains("production"));
+    // The development image still stands in its slot, and starts nothing.
+    desk.fails("recover one.suit", 907);
+    assert!(desk.ok("recover product.suit").contains("Version 2.0.0 runs"));
+    desk.sees("app: self-test passed");
+    let shown = desk.ok("info");
+    assert!(
+        shown.contains("version 1, production") && shown.contains("provisioned"),
+        "{shown}"
+    );
+
+    desk.fails("lifecycle --leave-development --yes", 1024);
+    assert!(
+        desk.ok("lifecycle --to decommissioned --yes")
+            .contains("decommissioned")
+    );
+    desk.fails("recover product.suit", 944);
+    desk.fails("provision --root production.ampr", 944);
+}
+
 #[test]
 fn an_upload_that_loses_power_goes_on_where_it_stopped() {
     let mut desk = Desk::running();
