@@ -34,9 +34,10 @@ impl Terminal {
         let name = ptsname(&keyboard, Vec::new()).unwrap();
         let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_path_buf();
         let end = || OpenOptions::new().read(true).write(true).open(&name).unwrap();
-        // A session of its own, whose terminal this is: Ctrl-C then reaches it, and it may open /dev/tty.
+        // A session of its own, whose terminal this is: Ctrl-C then reaches it, and it may open /dev/tty. Whoever runs the
+        // tests in the background may have had the signal ignored; at a terminal it is not.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", env!("CARGO_BIN_EXE_ampoule")]);
+        command.args(["--ctty", "env", "--default-signal=INT", env!("CARGO_BIN_EXE_ampoule")]);
         command.args(arguments.split_whitespace());
         command
             .stdin(Stdio::from(end()))
@@ -107,7 +108,17 @@ impl Terminal {
 
     /// Waits for the program's end; gives its status and everything that was on the screen.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let status = self.program.wait().unwrap();
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.program.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > until {
+                let _ = self.program.kill();
+                panic!("it does not end, and the screen says:\n{}", self.seen);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
         while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(5)) {
             self.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
