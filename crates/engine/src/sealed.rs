@@ -364,7 +364,7 @@ impl<C> Sealed<C> {
             back.copy_from_slice(&code);
         }
         flash.write(area.start, &bytes)?;
-        // Every value is opened once more before what it was copied from goes.
+        // Read back before what it was copied from goes: the code covers header and body as they stand in the flash.
         let state = read_half(flash, area, other, &self.keys)?.filter(|state| state.generation == generation);
         let state = state.ok_or(Reason::StorageFailed)?;
         self.counter.advance_to(flash, generation)?;
