@@ -88,6 +88,11 @@ impl Journal {
     /// rotated; [`Code::JournalEntry`] the entry is too long; [`Code::JournalHead`] it does not reach the head that was
     /// noted outside; [`Code::JournalHeadFile`].
     pub fn append(&self, at: u64, record: &Record) -> Result<Appended> {
+        self.append_all(at, std::slice::from_ref(record))
+    }
+
+    /// As [`Journal::append`], for several entries and one wait for the disk. When it fails, some of the first may stand.
+    pub fn append_all(&self, at: u64, records: &[Record]) -> Result<Appended> {
         let mut open = self.lock()?;
         let begins = open.end.last.is_none();
         self.check_noted_head(&open.end, begins)?;
@@ -95,7 +100,9 @@ impl Journal {
         if begins {
             open.write(at, &Record::of(Event::Begin))?;
         }
-        open.write(at, record)?;
+        for record in records {
+            open.write(at, record)?;
+        }
         open.sync(begins)?;
         let head = open.end.head().ok_or_else(|| damaged(&self.path, "it is empty"))?;
         if let Some(noted) = &self.head {

@@ -1,11 +1,12 @@
 //! What can sign, wherever its private key lives, and what it is asked to sign.
 
-use std::fmt;
+use std::sync::mpsc;
+use std::{fmt, thread};
 
 use trust::SignatureAlgorithm;
 
 use crate::selfcheck::SELF_CHECK;
-use crate::{Code, PublicKey, Result};
+use crate::{Code, Error, PublicKey, Result};
 
 /// A private key that signs: a file, a hardware token, a service. A [`Job`] goes in, the signature comes out.
 ///
@@ -41,6 +42,13 @@ pub trait Signer {
         let _ = object;
         self.sign(job)
     }
+
+    /// Signs all of these, in this order, or none: every signature is verified before any comes out. One is verified while
+    /// the signer is at work on the next, so that a token's session is not idle meanwhile. Errors: the first one of
+    /// [`Signer::sign`].
+    fn sign_all(&self, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
+        make_and_verify(self, jobs)
+    }
 }
 
 impl<S: Signer + ?Sized> Signer for Box<S> {
@@ -67,6 +75,10 @@ impl<S: Signer + ?Sized> Signer for Box<S> {
     fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
         (**self).sign_shown(job, object)
     }
+
+    fn sign_all(&self, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
+        (**self).sign_all(jobs)
+    }
 }
 
 impl<S: Signer + ?Sized> Signer for &S {
@@ -92,6 +104,10 @@ impl<S: Signer + ?Sized> Signer for &S {
 
     fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
         (**self).sign_shown(job, object)
+    }
+
+    fn sign_all(&self, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
+        (**self).sign_all(jobs)
     }
 }
 
@@ -195,27 +211,47 @@ impl Object {
     }
 }
 
-/// The signature, if it is right: nothing else makes a [`Signature`].
+/// The signature, if it is right: nothing but this and [`make_and_verify`] makes a [`Signature`].
 pub(crate) fn accept<S: Signer + ?Sized>(signer: &S, job: &Job<'_>, bytes: Vec<u8>) -> Result<Signature> {
-    let algorithm = signer.algorithm();
-    let signature = Signature { algorithm, bytes };
-    let key = signer.public_key().borrow();
-    let verified = SELF_CHECK.find(algorithm).is_some_and(|verifier| {
-        match job.content {
-            Content::Message(parts) => verifier.verify(&key, parts, &signature.bytes),
-            Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &signature.bytes),
-        }
-        .is_ok()
-    });
-    checked(signer.describe(), signature, verified)
+    verified(signer.public_key(), job, bytes).ok_or_else(|| wrong(signer))
 }
 
-fn checked(signer: String, signature: Signature, verified: bool) -> Result<Signature> {
-    if verified {
-        Ok(signature)
-    } else {
-        Err(Code::SelfCheckFailed.error(format!("{signer} made a wrong signature")))
-    }
+fn make_and_verify<S: Signer + ?Sized>(signer: &S, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
+    let key = signer.public_key();
+    let (made, came) = mpsc::channel();
+    let verified = thread::scope(|scope| {
+        let verify = move || -> Option<Vec<Signature>> {
+            let pairs = jobs.iter().zip(came);
+            pairs.map(|(job, bytes)| verified(key, job, bytes)).collect()
+        };
+        let verifier = scope.spawn(verify);
+        for job in jobs {
+            let bytes = signer.make_signature(job)?;
+            // The other end goes at the first wrong signature.
+            if made.send(bytes).is_err() {
+                break;
+            }
+        }
+        drop(made);
+        Ok(verifier.join().unwrap_or(None))
+    })?;
+    verified.ok_or_else(|| wrong(signer))
+}
+
+fn verified(key: &PublicKey, job: &Job<'_>, bytes: Vec<u8>) -> Option<Signature> {
+    let algorithm = key.algorithm();
+    let verifier = SELF_CHECK.find(algorithm)?;
+    let key = key.borrow();
+    let right = match job.content {
+        Content::Message(parts) => verifier.verify(&key, parts, &bytes),
+        Content::Digest(sha256) => verifier.verify_digest(&key, sha256, &bytes),
+    };
+    right.ok()?;
+    Some(Signature { algorithm, bytes })
+}
+
+fn wrong<S: Signer + ?Sized>(signer: &S) -> Error {
+    Code::SelfCheckFailed.error(format!("{} made a wrong signature", signer.describe()))
 }
 
 /// A signature that was verified under its signer's public key.
@@ -273,15 +309,31 @@ impl fmt::Display for DevelopmentOnly {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::file;
 
-    /// A signer whose hardware flips a bit.
-    struct Faulty(file::FileKey);
+    /// A signer whose hardware flips a bit of the signature with this number.
+    struct Faulty {
+        key: file::FileKey,
+        at: usize,
+        made: Cell<usize>,
+    }
+
+    impl Faulty {
+        fn at(at: usize, algorithm: SignatureAlgorithm) -> Faulty {
+            Faulty {
+                key: file::generate(algorithm).unwrap(),
+                at,
+                made: Cell::new(0),
+            }
+        }
+    }
 
     impl Signer for Faulty {
         fn public_key(&self) -> &PublicKey {
-            self.0.public_key()
+            self.key.public_key()
         }
         fn describe(&self) -> String {
             "token".into()
@@ -290,8 +342,9 @@ mod tests {
             None
         }
         fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
-            let mut bytes = self.0.make_signature(job)?;
+            let mut bytes = self.key.make_signature(job)?;
             match job.content {
+                _ if self.made.replace(self.made.get() + 1) != self.at => {}
                 Content::Message(_) => bytes[40] ^= 1,
                 Content::Digest(_) => bytes.truncate(63),
             }
@@ -299,22 +352,49 @@ mod tests {
         }
     }
 
+    const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Ed25519, SignatureAlgorithm::Esp256];
+
+    fn purpose() -> Purpose {
+        Purpose {
+            object: Object::Record,
+            subject: "a test".into(),
+            digest: [7; 32],
+        }
+    }
+
+    fn jobs(purpose: &Purpose) -> [Job<'_>; 4] {
+        let message = Content::Message(&[b"m"]);
+        let digest = Content::Digest(&[7; 32]);
+        [message, digest, message, digest].map(|content| Job { content, purpose })
+    }
+
     #[test]
     fn a_wrong_signature_never_leaves_the_signer() {
-        for algorithm in [SignatureAlgorithm::Ed25519, SignatureAlgorithm::Esp256] {
-            let faulty = Faulty(file::generate(algorithm).unwrap());
-            let purpose = Purpose {
-                object: Object::Record,
-                subject: "a test".into(),
-                digest: [7; 32],
-            };
-            for content in [Content::Message(&[b"m"]), Content::Digest(&[7; 32])] {
-                let job = Job {
-                    content,
-                    purpose: &purpose,
-                };
+        for algorithm in ALGORITHMS {
+            for job in jobs(&purpose()) {
+                let faulty = Faulty::at(0, algorithm);
                 assert!(faulty.sign(&job).unwrap_err().is(Code::SelfCheckFailed));
+                faulty.sign(&job).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn many_signatures_come_out_together_in_their_order_or_not_at_all() {
+        for algorithm in ALGORITHMS {
+            let purpose = purpose();
+            let jobs = jobs(&purpose);
+            let sound = Faulty::at(usize::MAX, algorithm);
+            let signatures = sound.sign_all(&jobs).unwrap();
+            assert_eq!(signatures.len(), jobs.len());
+            for (job, signature) in jobs.iter().zip(&signatures) {
+                assert!(verified(sound.public_key(), job, signature.as_cose().to_vec()).is_some());
+            }
+            for at in 0..jobs.len() {
+                let faulty = Faulty::at(at, algorithm);
+                assert!(faulty.sign_all(&jobs).unwrap_err().is(Code::SelfCheckFailed), "at {at}");
+            }
+            assert!(sound.sign_all(&[]).unwrap().is_empty());
         }
     }
 }

@@ -432,9 +432,11 @@ fn a_signature_comes_out_with_its_entry_and_not_without() {
         assert_eq!(entry.facts["override"], "i-know");
     }
     boxed.make_signature(&job).unwrap();
+    assert_eq!(boxed.sign_all(&[job, job]).unwrap().len(), 2);
+    assert!(boxed.sign_all(&[]).unwrap().is_empty());
     assert_eq!(
         report(&journal).signatures,
-        3,
+        5,
         "every way to a signature leads through the journal"
     );
 
@@ -442,6 +444,7 @@ fn a_signature_comes_out_with_its_entry_and_not_without() {
     fs::create_dir(journal.path()).unwrap();
     assert!(boxed.sign(&job).unwrap_err().is(Code::JournalOpen));
     assert!(boxed.make_signature(&job).unwrap_err().is(Code::JournalOpen));
+    assert!(boxed.sign_all(&[job, job]).unwrap_err().is(Code::JournalOpen));
     drop(folder);
     assert!(boxed.sign_shown(&job, b"").unwrap_err().is(Code::JournalOpen));
 }

@@ -43,21 +43,31 @@ impl<S: Signer> Journaled<S> {
         Journaled { signer, context }
     }
 
-    /// Releases a signature for its durable entry.
-    fn release(&self, job: &Job<'_>, signature: Signature) -> Result<Signature> {
+    /// Releases signatures for their durable entries.
+    fn release(&self, jobs: &[Job<'_>], signatures: &[Signature]) -> Result<()> {
         let Context {
             journal, surroundings, ..
         } = &self.context;
-        let record = Record {
-            event: Event::Signature(Signed::new(&self.signer, job, &signature)),
-            by: self.context.by.clone(),
-            why: self.context.why.clone(),
-            facts: self.context.facts.clone(),
-        };
-        let appended = journal.append(surroundings.now(), &record)?;
+        let pairs = jobs.iter().zip(signatures);
+        let records: Vec<Record> = pairs.map(|(job, signature)| self.record(job, signature)).collect();
+        let appended = journal.append_all(surroundings.now(), &records)?;
         if appended.is_new || appended.torn.is_some() {
             surroundings.tell(journal, &appended);
         }
+        Ok(())
+    }
+
+    fn record(&self, job: &Job<'_>, signature: &Signature) -> Record {
+        Record {
+            event: Event::Signature(Signed::new(&self.signer, job, signature)),
+            by: self.context.by.clone(),
+            why: self.context.why.clone(),
+            facts: self.context.facts.clone(),
+        }
+    }
+
+    fn release_one(&self, job: &Job<'_>, signature: Signature) -> Result<Signature> {
+        self.release(&[*job], std::slice::from_ref(&signature))?;
         Ok(signature)
     }
 }
@@ -80,10 +90,18 @@ impl<S: Signer> Signer for Journaled<S> {
     }
 
     fn sign(&self, job: &Job<'_>) -> Result<Signature> {
-        self.release(job, self.signer.sign(job)?)
+        self.release_one(job, self.signer.sign(job)?)
     }
 
     fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
-        self.release(job, self.signer.sign_shown(job, object)?)
+        self.release_one(job, self.signer.sign_shown(job, object)?)
+    }
+
+    fn sign_all(&self, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
+        let signatures = self.signer.sign_all(jobs)?;
+        if !jobs.is_empty() {
+            self.release(jobs, &signatures)?;
+        }
+        Ok(signatures)
     }
 }

@@ -73,15 +73,16 @@ pub(super) fn sign() -> Result<Vec<Figure>> {
 
 /// The area of [`token`], for [`sign`] alone.
 pub(super) const TOKEN_AREA: &str = "sign-token";
-const TOKEN_FIGURES: [&str; 4] = [
+const TOKEN_FIGURES: [&str; 5] = [
     "sign_pkcs11_p256_per_second",
+    "sign_pkcs11_single_per_second",
     "sign_pkcs11_unchecked_per_second",
     "sign_pkcs11_bare_per_second",
     "sign_pkcs11_of_bare_percent",
 ];
 
-/// One session of the token of the environment: through our signer with its check of every signature, through it without
-/// the check, and in a bare loop.
+/// One session of the token of the environment: through our signer with its check of every signature, many in a call and
+/// one in a call; through it without the check; and in a bare loop.
 pub(super) fn token() -> Result<Vec<Figure>> {
     let uri = Pkcs11Uri::parse("pkcs11:token=measure;object=key").map_err(failed)?;
     let pin = Passphrase::new(PIN);
@@ -111,16 +112,21 @@ pub(super) fn token() -> Result<Vec<Figure>> {
     let found = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)])?;
     let private = *found.first().context("no key")?;
 
-    let (mut ours, mut unchecked, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let jobs = vec![job; SIGNATURES as usize];
+    let (mut ours, mut single, mut unchecked, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours.push(rate(|| key.sign(&job).map(drop).map_err(failed))?);
+        let started = Instant::now();
+        key.sign_all(&jobs).map_err(failed)?;
+        ours.push(per_second(u64::from(SIGNATURES), started.elapsed()));
+        single.push(rate(|| key.sign(&job).map(drop).map_err(failed))?);
         unchecked.push(rate(|| key.make_signature(&job).map(drop).map_err(failed))?);
         bare.push(rate(|| {
             Ok(session.sign(&Mechanism::Ecdsa, private, &[7; 32]).map(drop)?)
         })?);
     }
-    let (ours, unchecked, bare) = (median(ours), median(unchecked), median(bare));
-    let values = [ours, unchecked, bare, ours * 100 / bare.max(1)];
+    let (ours, single) = (median(ours), median(single));
+    let (unchecked, bare) = (median(unchecked), median(bare));
+    let values = [ours, single, unchecked, bare, ours * 100 / bare.max(1)];
     Ok(TOKEN_FIGURES
         .into_iter()
         .zip(values)
