@@ -1,5 +1,6 @@
 //! `ampoule ca`: the private CA.
 
+mod batch;
 mod found;
 mod issue;
 mod view;
@@ -32,6 +33,10 @@ pub(crate) enum Command {
     ///
     /// The same request again, after a lost answer or a crash, gives the same certificate.
     Issue(issue::Issue),
+    /// Issue to every device of a folder of requests, SERIAL.csr by SERIAL.csr: to all of them or to none
+    ///
+    /// The same folder again, after a crash or with more requests in it, gives those the same certificates that have one.
+    IssueBatch(batch::IssueBatch),
     /// Issue the successor of a certificate, for the same subject; or, without a request, certify a CA's own key again
     Renew(issue::Renew),
     /// Revoke a certificate, and sign the list that says so
@@ -54,6 +59,7 @@ pub(crate) fn run(command: Command, out: Out) -> Result<()> {
         Command::Init(init) => init.run(out),
         Command::Roll(roll) => roll.run(out),
         Command::Issue(issue) => issue.run(out),
+        Command::IssueBatch(batch) => batch.run(out),
         Command::Renew(renew) => renew.run(out),
         Command::Revoke(revoke) => revoke.run(out),
         Command::Crl(crl) => crl.run(out),

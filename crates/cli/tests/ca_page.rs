@@ -76,6 +76,10 @@ fn every_command_of_the_page_runs() {
             let pem = desk.ampoule(&format!("ca show ca.db {serial} --pem")).ok();
             std::fs::write(desk.path("device-ca.crt"), pem).unwrap();
             desk.request("other");
+            std::fs::create_dir(desk.path("day")).unwrap();
+            for unit in 1..=3 {
+                desk.request(&format!("day/B-000{unit}"));
+            }
         }
     }
 }

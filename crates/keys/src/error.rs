@@ -239,6 +239,12 @@ impl Error {
         self
     }
 
+    /// The same error, with the one of several things that it is about.
+    pub fn about(mut self, subject: &str) -> Error {
+        self.what = format!("{subject}: {}", self.what);
+        self
+    }
+
     /// A device's reason met on the host, such as an image that the strict reader refuses. `subject` names what was
     /// looked at ("app.bin").
     pub fn refused(subject: &str, refused: impl Into<Refused>) -> Error {

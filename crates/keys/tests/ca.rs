@@ -316,6 +316,74 @@ fn a_reservation_is_shown_and_the_same_request_finishes_it_with_its_serial_numbe
     assert!(world.ca.reservations().unwrap().is_empty());
 }
 
+impl World {
+    /// Issues IDevIDs to devices of these serial numbers, with a signer that may be killed.
+    fn issue_all(&mut self, units: &[(&str, &Request)], is_killed: bool) -> Result<Vec<Issued>> {
+        let identities: Vec<Identity> = units.iter().map(|(serial, _)| device(serial)).collect();
+        let mut orders = Vec::new();
+        for ((_, request), identity) in units.iter().zip(&identities) {
+            let order = Order {
+                profile: "idevid",
+                identity,
+                request,
+            };
+            orders.push((order, self.moment()));
+        }
+        match is_killed {
+            true => self.ca.issue_all(&Killed(&self.device), &orders, Custody::Demanded),
+            false => self.ca.issue_all(&self.device, &orders, Custody::Demanded),
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_issued_to_all_or_to_none_and_goes_on_where_it_stopped() {
+    let mut world = World::new();
+    let (one, two, three) = (request(), request(), request());
+    let before = world.ca.entries().unwrap().len();
+
+    let refused = world
+        .issue_all(&[("1", &one), ("2", &two), ("3", &one)], false)
+        .unwrap_err();
+    assert!(refused.is(Code::CaKeyBound), "{refused}");
+    assert!(
+        refused.what.contains("device:ede90b60-1c8b-5b14-9a2f-0d6e7a3b1c22:3"),
+        "{refused}"
+    );
+    assert_eq!(world.ca.entries().unwrap().len(), before, "nothing is reserved");
+
+    let failed = world.issue_all(&[("1", &one), ("2", &two)], true).unwrap_err();
+    assert!(failed.is(Code::SignFailed));
+    let waiting: Vec<Vec<u8>> = world
+        .ca
+        .reservations()
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.serial)
+        .collect();
+    assert_eq!(waiting.len(), 2);
+
+    let issued = world
+        .issue_all(&[("1", &one), ("2", &two), ("3", &three)], false)
+        .unwrap();
+    let serials: Vec<Vec<u8>> = issued.iter().map(|issued| issued.certificate.serial()).collect();
+    assert_eq!(serials[..2], waiting);
+    assert!(issued.iter().all(|issued| !issued.is_repeat));
+    for (unit, issued) in ["1", "2", "3"].iter().zip(&issued) {
+        assert_eq!(world.verify(&issued.certificate, Usage::Client).unwrap(), device(unit));
+    }
+    // With one that had its certificate, and one that is named twice.
+    let four = request();
+    let again = world
+        .issue_all(&[("3", &three), ("4", &four), ("4", &four)], false)
+        .unwrap();
+    assert_eq!(again[0].certificate, issued[2].certificate);
+    assert!(again[0].is_repeat && !again[1].is_repeat);
+    assert_eq!(again[1].certificate, again[2].certificate);
+    assert!(world.issue_all(&[], false).unwrap().is_empty());
+    assert!(world.ca.reservations().unwrap().is_empty());
+}
+
 #[test]
 fn a_reservation_that_nobody_finished_is_given_up_by_revoking_it() {
     let mut world = World::new();

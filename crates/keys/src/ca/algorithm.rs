@@ -30,17 +30,28 @@ pub(super) fn identifier(key: &PublicKey) -> Result<AlgorithmIdentifierOwned> {
 
 /// Signs the DER of what is to be signed, and gives the three of them as one: the body of a certificate or CRL.
 pub(super) fn sign(signer: &dyn Signer, object: Object, subject: String, tbs: &[u8]) -> Result<Vec<u8>> {
-    let purpose = Purpose {
+    sign_all(signer, object, &[(subject, tbs)]).map(|signed| signed.concat())
+}
+
+/// As [`sign`], for several with their subjects, all of them or none.
+pub(super) fn sign_all(signer: &dyn Signer, object: Object, all: &[(String, &[u8])]) -> Result<Vec<Vec<u8>>> {
+    let purpose = |(subject, tbs): &(String, &[u8])| Purpose {
         object,
-        subject,
+        subject: subject.clone(),
         digest: trust::Sha256::of(tbs),
     };
-    let job = Job {
-        content: Content::Message(&[tbs]),
-        purpose: &purpose,
-    };
-    let signature = signer.sign(&job)?;
-    together(tbs, &identifier(signer.public_key())?, &in_x509(&signature)?)
+    let purposes: Vec<Purpose> = all.iter().map(purpose).collect();
+    let messages: Vec<[&[u8]; 1]> = all.iter().map(|(_, tbs)| [*tbs]).collect();
+    let jobs = purposes.iter().zip(&messages).map(|(purpose, message)| Job {
+        content: Content::Message(message),
+        purpose,
+    });
+    let signatures = signer.sign_all(&jobs.collect::<Vec<_>>())?;
+    let identifier = identifier(signer.public_key())?;
+    let pairs = all.iter().zip(&signatures);
+    pairs
+        .map(|((_, tbs), signature)| together(tbs, &identifier, &in_x509(signature)?))
+        .collect()
 }
 
 /// SIGNED{}, RFC 5912: the bytes that were signed, the algorithm, the signature.

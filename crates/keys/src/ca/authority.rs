@@ -1,5 +1,6 @@
 //! The CA: reserve, sign, keep, hand out.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use codec::roots::Environment;
@@ -231,6 +232,26 @@ impl Ca {
         self.issue_after(signer, order, None, custody, moment)
     }
 
+    /// Issues certificates to many, each with bytes of chance of its own: all are issued, or none is and nothing is
+    /// reserved. Called again with the same orders it gives the same certificates.
+    ///
+    /// Errors: as [`Ca::issue`], with the identity that it is about.
+    pub fn issue_all(
+        &mut self,
+        signer: &dyn Signer,
+        orders: &[(Order<'_>, Moment)],
+        custody: Custody,
+    ) -> Result<Vec<Issued>> {
+        self.admit(signer, custody)?;
+        let profiles = self.profiles.clone();
+        let mut prepared = Vec::with_capacity(orders.len());
+        for (order, moment) in orders {
+            let one = self.prepare(signer, &profiles, *order, None, *moment);
+            prepared.push(one.map_err(|error| error.about(&order.identity.to_string()))?);
+        }
+        self.issue_prepared(signer, prepared)
+    }
+
     /// Issues the successor of a certificate, for the same identity. The profile says whether it may have the same key.
     /// Called again with the same request it gives the same certificate.
     ///
@@ -282,19 +303,33 @@ impl Ca {
         moment: Moment,
     ) -> Result<Issued> {
         self.admit(signer, custody)?;
-        let profile = self.profiles.of(order.profile)?.clone();
+        let profiles = self.profiles.clone();
+        let prepared = self.prepare(signer, &profiles, *order, predecessor, moment)?;
+        only(self.issue_prepared(signer, vec![prepared])?)
+    }
+
+    /// All that can be said about an order before anything is written.
+    fn prepare<'a>(
+        &self,
+        signer: &dyn Signer,
+        profiles: &'a Profiles,
+        order: Order<'a>,
+        predecessor: Option<i64>,
+        moment: Moment,
+    ) -> Result<Prepared<'a>> {
+        let profile = profiles.of(order.profile)?;
         let key = order.request.key();
         profile.check_key(key)?;
         let issuer = self.issuing(profile.issuer, signer.public_key(), moment.now)?;
-        check_identity(order.identity, &profile, &issuer.row)?;
+        check_identity(order.identity, profile, &issuer.row)?;
         let wanted = Wanted {
             profile: order.profile,
-            profiles: &self.profiles,
+            profiles,
             once: profile.once,
             identity: order.identity.to_string(),
             principal: order.identity.name.principal(),
             authority: None,
-            request: request_digest(order, predecessor),
+            request: request_digest(&order, predecessor),
             key,
             predecessor,
         };
@@ -306,55 +341,66 @@ impl Ca {
             issuer: &issuer.authority,
             subject: subject(&self.organisation, &order.identity.name)?,
             key,
-            kind: kind(&profile, order.identity),
+            kind: kind(profile, order.identity),
         };
         let reservation = reservation(&wanted, &content, issuer.row.id, moment.now)?;
-        let entry = self.store.write(|tx| reserve(tx, &wanted, reservation, moment.now))?;
-        self.finish(signer, &issuer, entry)
+        Ok(Prepared {
+            wanted,
+            reservation,
+            issuer,
+        })
+    }
+
+    fn issue_prepared(&mut self, signer: &dyn Signer, prepared: Vec<Prepared<'_>>) -> Result<Vec<Issued>> {
+        let reserved = self.store.write(|tx| {
+            let several = prepared.len() > 1;
+            let reserve = |one: Prepared<'_>| {
+                let now = one.reservation.reserved_at;
+                let entry = reserve(tx, &one.wanted, one.reservation, now);
+                let entry = entry.map_err(|failure| match failure {
+                    Failure::Ours(error) if several => error.about(&one.wanted.identity).into(),
+                    failure => failure,
+                })?;
+                Ok((one.issuer, entry))
+            };
+            prepared.into_iter().map(reserve).collect::<Result<Vec<_>, Failure>>()
+        })?;
+        let pairs: Vec<(&Issuing, &Entry)> = reserved.iter().map(|(issuer, entry)| (issuer, entry)).collect();
+        self.finish_all(signer, &pairs)
+    }
+
+    /// As [`Ca::finish_all`], for one.
+    fn finish(&mut self, signer: &dyn Signer, issuer: &Issuing, entry: &Entry) -> Result<Issued> {
+        only(self.finish_all(signer, &[(issuer, entry)])?)
     }
 
     /// Signs what was reserved, keeps it, and only then lets it out. Where it was finished before, or somebody else was
     /// faster, what they kept is handed out.
-    pub(super) fn finish(&mut self, signer: &dyn Signer, issuer: &Issuing, entry: Entry) -> Result<Issued> {
-        if let Some(der) = &entry.der {
-            return Ok(Issued {
-                certificate: Certificate::from_der(der)?,
-                is_repeat: true,
-            });
+    fn finish_all(&mut self, signer: &dyn Signer, reserved: &[(&Issuing, &Entry)]) -> Result<Vec<Issued>> {
+        let mut seen = HashSet::new();
+        let mut is_open = |entry: &Entry| entry.der.is_none() && seen.insert(entry.id);
+        let open: Vec<_> = reserved.iter().filter(|(_, entry)| is_open(entry)).collect();
+        let said = open.iter().map(|(issuer, entry)| to_sign(issuer, entry));
+        let said = said.collect::<Result<Vec<_>>>()?;
+        let mut made = HashMap::new();
+        if !open.is_empty() {
+            let signed = algorithm::sign_all(signer, Object::Certificate, &said)?;
+            let ids = open.iter().map(|(_, entry)| entry.id);
+            made.extend(ids.zip(signed));
         }
-        // A reservation is signed by the CA that it names, whichever generation was asked.
-        if entry.issuer != issuer.row.id {
-            let what = format!("{} was reserved with another generation of the CA", text(&entry.serial));
-            return Err(Code::CaIssuerKey.error(what));
-        }
-        let Entry {
-            profile,
-            identity,
-            serial,
-            ..
-        } = &entry;
-        let subject = format!(
-            "{profile} certificate {} for {identity}, issued by {}",
-            text(serial),
-            issuer.label()
-        );
-        let der = algorithm::sign(signer, Object::Certificate, subject, &entry.tbs)?;
-        let kept: Vec<u8> = self.store.write(|tx| {
-            tx.execute(
-                "UPDATE certificate SET der = ?1 WHERE id = ?2 AND der IS NULL",
-                params![der, entry.id],
-            )?;
-            Ok(
-                tx.query_row("SELECT der FROM certificate WHERE id = ?1", [entry.id], |row| {
-                    row.get(0)
-                })?,
-            )
+        let kept = self.store.write(|tx| {
+            let keep = |(_, entry): &(&Issuing, &Entry)| keep(tx, entry, made.get(&entry.id));
+            reserved.iter().map(keep).collect::<Result<Vec<_>, Failure>>()
         })?;
-        let is_repeat = kept != der;
-        Ok(Issued {
-            certificate: Certificate::from_der(&kept)?,
-            is_repeat,
-        })
+        let pairs = reserved.iter().zip(kept);
+        pairs
+            .map(|((_, entry), der)| {
+                Ok(Issued {
+                    certificate: Certificate::from_der(&der)?,
+                    is_repeat: made.get(&entry.id) != Some(&der),
+                })
+            })
+            .collect()
     }
 
     /// Revokes a certificate; it stands on the next CRL of its issuer ([`Ca::sign_crl`]) and on all later ones. A
@@ -522,7 +568,7 @@ impl Ca {
         };
         let reservation = reservation(&wanted, &content, issuer.row.id, moment.now)?;
         let entry = self.store.write(|tx| reserve(tx, &wanted, reservation, moment.now))?;
-        self.finish(signer, issuer, entry)
+        self.finish(signer, issuer, &entry)
     }
 }
 
@@ -591,6 +637,13 @@ impl AuthorityRow {
 }
 
 /// What is wanted of the database, beside the bytes.
+/// An order that was looked at, and what it comes to.
+struct Prepared<'a> {
+    wanted: Wanted<'a>,
+    reservation: Entry,
+    issuer: Issuing,
+}
+
 struct Wanted<'a> {
     profile: &'a str,
     profiles: &'a Profiles,
@@ -628,6 +681,43 @@ fn reservation(wanted: &Wanted<'_>, content: &Content<'_>, issuer: i64, now: u64
         der: None,
         revoked: None,
     })
+}
+
+/// What of a reservation is signed, and what the journal says of it. A reservation is signed by the CA that it names,
+/// whichever generation was asked.
+fn to_sign<'a>(issuer: &Issuing, entry: &'a Entry) -> Result<(String, &'a [u8])> {
+    let Entry {
+        profile,
+        identity,
+        serial,
+        ..
+    } = entry;
+    let serial = text(serial);
+    if entry.issuer != issuer.row.id {
+        let what = format!("{serial} was reserved with another generation of the CA");
+        return Err(Code::CaIssuerKey.error(what));
+    }
+    let issuer = issuer.label();
+    let subject = format!("{profile} certificate {serial} for {identity}, issued by {issuer}");
+    Ok((subject, &entry.tbs))
+}
+
+/// Keeps what was signed now, if anything was, and says what is kept.
+fn keep(tx: &Transaction<'_>, entry: &Entry, made: Option<&Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    if let Some(der) = made {
+        tx.execute(
+            "UPDATE certificate SET der = ?1 WHERE id = ?2 AND der IS NULL",
+            params![der, entry.id],
+        )?;
+    }
+    let query = "SELECT der FROM certificate WHERE id = ?1";
+    Ok(tx.query_row(query, [entry.id], |row| row.get(0))?)
+}
+
+/// The one that was asked for.
+fn only(issued: Vec<Issued>) -> Result<Issued> {
+    let one = issued.into_iter().next();
+    one.ok_or_else(|| Code::CaOpen.error("the CA gave no certificate"))
 }
 
 /// What was reserved or issued for the same request before; or the new reservation, which stands in the database then.
