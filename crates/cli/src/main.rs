@@ -28,6 +28,7 @@ mod worlds;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keys::Code;
 
 use crate::out::Out;
 
@@ -89,7 +90,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
     let out = Out { json: cli.json };
     token::use_module(cli.pkcs11_module);
     let done = match cli.command {
@@ -112,4 +116,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help, the version, or arguments that say nothing: as clap tells it, but to a script that asked for JSON as JSON.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().skip(1).any(|argument| argument == "--json");
+    if wants_json && error.use_stderr() {
+        let told = error.render().to_string();
+        let what = told
+            .trim_start_matches("error: ")
+            .split("\n\n")
+            .next()
+            .unwrap_or_default();
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        Out { json: true }.failure(&Code::Argument.error(what));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -167,7 +167,7 @@ fn in_production_a_vault_signs_what_was_approved_and_nothing_else() {
     let out = desk
         .ampoule(&format!("{sign} --to-sign bytes --pubkey release.pub --json"))
         .json();
-    // As raw r and s in base64, as some vaults give it.
+    // As base64 of the DER signature, as some vaults give it.
     openssl(&desk, "dgst -sha256 -sign release.pem -out right.sig bytes");
     openssl(&desk, "base64 -in right.sig -out right.b64");
     let take = format!("{sign} --signature right.b64 --pubkey release.pub");

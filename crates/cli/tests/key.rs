@@ -184,3 +184,25 @@ fn completions_and_manual_pages_are_made_for_every_command() {
     }
     desk.ampoule("generate man missing").fails(2203);
 }
+
+#[test]
+fn arguments_that_say_nothing_are_told_as_json_where_that_was_asked_for() {
+    let desk = Desk::new();
+    for arguments in [
+        "--json key",
+        "key show --json",
+        "key show a.pem --no-such-option --json",
+        "keys --json",
+    ] {
+        let ran = desk.ampoule(arguments);
+        ran.misused();
+        let stderr = ran.stderr();
+        let said: Value = serde_json::from_str(stderr.trim()).unwrap_or_else(|e| panic!("{arguments}: {e}: {stderr}"));
+        assert_eq!(said["error"]["number"], 2209);
+        assert!(said["error"]["what"].as_str().unwrap().len() > 10, "{said}");
+    }
+    let prose = desk.ampoule("key show a.pem --no-such-option");
+    prose.misused();
+    assert!(prose.stderr().contains("--no-such-option") && prose.stderr().contains("Usage:"));
+    assert!(desk.ampoule("key show --help --json").ok().contains("Usage:"));
+}

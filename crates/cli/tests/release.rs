@@ -75,3 +75,59 @@ fn mistakes_are_named_and_nothing_is_written() {
     std::fs::write(desk.path("release.toml"), "schema = 1\n[release]\nsequence = 1\n").unwrap();
     build("--key one --image-key image").fails(2120);
 }
+
+#[test]
+fn names_that_ids_are_made_of_are_names() {
+    let desk = desk();
+    for names in [
+        "--vendor-domain=example --product-line=pumps",
+        "--vendor-domain=http://example.com --product-line=pumps",
+        "--vendor-domain=example.com --product-line=",
+    ] {
+        let said = desk
+            .ampoule(&format!(
+                "trust init -o new.ampr --environment development {names} --root-key root --release-key one --image-key \
+                 image --passphrase-file pass"
+            ))
+            .fails(2133);
+        assert!(said.contains("never changes"), "{said}");
+        assert!(!desk.path("new.ampr").exists());
+    }
+    let board = std::fs::read_to_string(desk.path("board.toml")).unwrap();
+    std::fs::write(
+        desk.path("board.toml"),
+        board.replace("ampoule.example", "ampoule example"),
+    )
+    .unwrap();
+    let built =
+        desk.ampoule("release build release.toml -o app.suit --key one --image-key image --passphrase-file pass");
+    assert!(built.fails(2123).contains("vendor-domain"));
+}
+
+#[test]
+fn who_signed_is_told_by_the_names_that_were_given() {
+    let desk = desk();
+    desk.ampoule("release build release.toml -o app.suit --key one --key two --image-key image --passphrase-file pass")
+        .ok();
+    let id = desk.ampoule("key show one.pub --json").json()["key_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    std::fs::write(
+        desk.path("names.toml"),
+        format!("schema = 1\n[keys]\n\"{id}\" = \"Alice\"\n"),
+    )
+    .unwrap();
+    let said = desk
+        .ampoule("release verify app.suit --root demo.ampr --names names.toml")
+        .ok();
+    assert!(said.contains("Alice"), "{said}");
+    std::fs::write(desk.path("names.toml"), "junk").unwrap();
+    desk.ampoule("release verify app.suit --root demo.ampr --names names.toml")
+        .fails(2141);
+    assert!(
+        desk.ampoule("release verify app.suit --root app.bin")
+            .fails(801)
+            .contains("app.bin")
+    );
+}

@@ -196,6 +196,10 @@ fn a_root_that_would_leave_devices_unreachable_is_refused_before_anybody_signs()
         ("--add-key release=carol.pub --board board.toml", 105),
         ("--add-key release=carol.pub --board other.toml", 2133),
         ("--add-key root=alice.pub", 2019),
+        (
+            "--remove-key alice.pub --revoke alice.pub --add-key release=alice.pub",
+            2133,
+        ),
         ("--add-key nobody=carol.pub", 2133),
         ("--remove-key 0123456789abcdef", 2133),
         ("--remove-key carol.pub", 2133),

@@ -7,7 +7,7 @@ use codec::mcuboot::trailer::TrailerLayout;
 use keys::{Code, Result};
 use serde::Deserialize;
 
-use crate::input;
+use crate::{identity, input};
 
 /// The parts of a board file that concern a release.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,6 +137,18 @@ impl Board {
             return Err(malformed(&format!(
                 "schema {} is unknown, expected {SCHEMA}",
                 file.schema
+            )));
+        }
+        if let Some(fault) = identity::domain_fault(&file.identity.vendor_domain) {
+            return Err(malformed(&format!(
+                "vendor-domain {:?} {fault}",
+                file.identity.vendor_domain
+            )));
+        }
+        if let Some(fault) = identity::product_line_fault(&file.identity.product_line) {
+            return Err(malformed(&format!(
+                "product-line {:?} {fault}",
+                file.identity.product_line
             )));
         }
         let listed = &file.signatures.algorithms;

@@ -12,7 +12,7 @@ use keys::{Code, Error, Result};
 use serde::Deserialize;
 
 use crate::board::Board;
-use crate::input;
+use crate::{identity, input};
 
 /// A commented recipe to start from.
 pub const TEMPLATE: &str = include_str!("recipe.template.toml");
@@ -257,6 +257,9 @@ impl Checked<'_> {
             .map(|path| Board::read(&self.directory.join(path)))
             .transpose()?;
         let vendor_domain = self.identity("vendor-domain", file.target.vendor_domain, &board, |b| &b.vendor_domain)?;
+        if let Some(fault) = identity::domain_fault(&vendor_domain) {
+            return Err(self.wrong("target.vendor-domain", format!("`{vendor_domain}` {fault}")));
+        }
         let model = self.identity("model", file.target.model, &board, |b| &b.model)?;
         let linux = file.target.class == Some(Class::Linux);
         if linux && board.is_some() {

@@ -119,6 +119,30 @@ pub fn environment_name(environment: Environment) -> &'static str {
 }
 
 /// No published key, no key twice, thresholds that can be reached.
+fn check_names(spec: &RootSpec) -> Result<()> {
+    let faults = [
+        (
+            "vendor's domain",
+            &spec.vendor_domain,
+            identity::domain_fault(&spec.vendor_domain),
+        ),
+        (
+            "product line",
+            &spec.product_line,
+            identity::product_line_fault(&spec.product_line),
+        ),
+    ];
+    let fault = faults
+        .into_iter()
+        .find_map(|(what, name, fault)| Some((what, name, fault?)));
+    match fault {
+        None => Ok(()),
+        Some((what, name, fault)) => Err(Code::RootEdit
+            .error(format!("the {what} {name:?} {fault}"))
+            .advise("Correct it: a root's id is made of it and never changes.")),
+    }
+}
+
 fn check_keys(spec: &RootSpec) -> Result<()> {
     let mut seen: Vec<(KeyId, Role)> = Vec::new();
     for role in &spec.roles {
@@ -167,8 +191,10 @@ fn check_signers(content: &Content, signers: &[&dyn Signer]) -> Result<()> {
 impl RootSpec {
     /// What the root will say.
     ///
-    /// Errors: [`Code::KeySample`], [`Code::SameKeyTwice`]; [`Code::RootSigners`] a threshold that keys cannot reach.
+    /// Errors: [`Code::RootEdit`] a name that is none; [`Code::KeySample`], [`Code::SameKeyTwice`];
+    /// [`Code::RootSigners`] a threshold that keys cannot reach.
     pub fn content(&self) -> Result<Content> {
+        check_names(self)?;
         check_keys(self)?;
         let defined = |role: Role| self.roles.iter().any(|listed| listed.role == role);
         let demanded = |roles: &[Role]| roles.iter().copied().filter(|role| defined(*role)).collect();

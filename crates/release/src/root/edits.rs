@@ -1,6 +1,6 @@
 //! Changes that lead from one root to the next, as options or a TOML file name them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use codec::cose::KeyId;
@@ -152,6 +152,7 @@ impl Edits {
             .map(|name| find(root, name))
             .collect::<Result<_>>()?;
         let revoked: Vec<KeyId> = self.revoke.iter().map(|name| find(root, name)).collect::<Result<_>>()?;
+        let gone: BTreeSet<KeyId> = root.revoked.iter().chain(&revoked).copied().collect();
         for id in removed {
             let role = root.role_of(&id);
             let role = role.ok_or_else(|| wrong(format!("the root does not list key {}", desk.names.label(&id))))?;
@@ -169,7 +170,13 @@ impl Edits {
             root.keys.retain(|id, _| !def.keys.contains(id));
         }
         for AddKey { role, key } in &self.add_key {
-            add_key(root, role_from_name(role)?, &(desk.public)(key)?)?;
+            let public = (desk.public)(key)?;
+            if gone.contains(&public.thumbprint()) {
+                return Err(wrong(format!(
+                    "key {key} is revoked, and a revoked key does not come back"
+                )));
+            }
+            add_key(root, role_from_name(role)?, &public)?;
         }
         root.revoked.extend(revoked);
         Ok(())
@@ -201,12 +208,7 @@ const DELIVERY: [Role; 3] = [Role::Release, Role::Distribute, Role::ReleaseSecon
 /// Roles that an image may need.
 const IMAGE: [Role; 2] = [Role::Image, Role::ImageSecond];
 
-fn among(
-    roles: std::collections::BTreeSet<Role>,
-    allowed: &[Role],
-    always: Role,
-    what: &str,
-) -> Result<std::collections::BTreeSet<Role>> {
+fn among(roles: BTreeSet<Role>, allowed: &[Role], always: Role, what: &str) -> Result<BTreeSet<Role>> {
     if let Some(role) = roles.iter().find(|role| !allowed.contains(role)) {
         return Err(wrong(format!(
             "role {} cannot be required of a {what}",
