@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ::release::envelope::Envelope;
 use ::release::root::Names;
 use ::release::tree::Tree;
-use ::release::{Recipe, assemble, detached, input, inspect, recipe, review, root, verify};
+use ::release::{Draft, Recipe, assemble, detached, input, inspect, recipe, review, root, verify};
 use clap::{Args, Subcommand};
 use codec::Reason;
 use codec::limits::Limits;
@@ -80,6 +80,11 @@ pub(crate) struct Build {
     /// Trust root of the devices: images below its threshold are refused
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// The release before this one, to see what differs
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+    #[command(flatten)]
+    approval: ApprovalArgs,
     #[command(flatten)]
     passphrase: PassphraseArgs,
     #[command(flatten)]
@@ -94,6 +99,7 @@ impl Build {
         let recipe = Recipe::read(&self.recipe)?;
         let root = self.root.as_deref().map(input::bytes).transpose()?;
         let root = read_root_of(root.as_ref(), self.root.as_deref())?;
+        self.no_unseen_image(root.as_ref())?;
         let image_keys = signing::open_all(&self.image_key, &self.worlds.journaled(&self.passphrase), out)?;
         let world = world_of(root.as_ref());
         for key in &image_keys {
@@ -101,6 +107,7 @@ impl Build {
         }
         let image_signers: Vec<&dyn Signer> = image_keys.iter().map(|key| &**key).collect();
         let draft = assemble(&recipe, &image_signers, root.as_ref())?;
+        self.approve(&draft, root.as_ref(), out)?;
         let envelope = self.sign(&draft, world, out)?;
         for note in draft.notes() {
             out.note(format!("note: {note}"));
@@ -110,6 +117,35 @@ impl Build {
         say_written(&self.output, &envelope, verdict, out)
     }
 
+    /// An image that is signed on the way is shown to nobody, which is enough for the desk alone.
+    ///
+    /// Error: [`Code::NotConfirmed`].
+    fn no_unseen_image(&self, root: Option<&TrustRoot>) -> Result<()> {
+        match grave(&self.image_key) {
+            Some(key) if review::world(root) != Some(Environment::Development) => Err(Code::NotConfirmed
+                .error(format!("{key} would sign an image here that nobody was shown"))
+                .advise(
+                    "Sign the image with `ampoule image sign --root ROOT`, which shows it and asks; the recipe takes \
+                     signed images.",
+                )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows what is signed and asks, where a key may be good for more than development, or where that was asked for.
+    fn approve(&self, draft: &Draft, root: Option<&TrustRoot>, out: Out) -> Result<()> {
+        let grave = grave(&self.key);
+        let asked = self.approval.is_given() || self.previous.is_some();
+        if grave.is_none() && !asked {
+            return Ok(());
+        }
+        let previous = self.previous.as_deref().map(read_envelope).transpose()?;
+        let statement = review::draft_statement(draft, root, previous.as_ref())?;
+        let world = review::world(root);
+        self.approval
+            .ask(&statement, &draft.digest(), grave.as_deref(), world, out)
+    }
+
     /// No key of the desk signs for production.
     fn admit(&self, world: Environment, role: &str, key: &dyn Signer) -> Result<()> {
         let whose = format!("the {role} key {}", key.describe());
@@ -117,7 +153,7 @@ impl Build {
             .admit(world, &whose, key.public_key(), key.development_only())
     }
 
-    fn sign(&self, draft: &::release::Draft, world: Environment, out: Out) -> Result<Envelope> {
+    fn sign(&self, draft: &Draft, world: Environment, out: Out) -> Result<Envelope> {
         let mut envelope: Option<Envelope> = None;
         let passphrase = self.worlds.journaled(&self.passphrase);
         for uri in &self.key {

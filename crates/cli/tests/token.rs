@@ -37,6 +37,96 @@ fn a_key_in_a_token_is_made_listed_shown_and_signs() {
     }
 }
 
+/// The recipe of a release that needs no board.
+const RECIPE: &str = "schema = 1\n[release]\nsequence = 1\nversion = \"1.0\"\n[target]\nvendor-domain = \"ampoule.example\"\n\
+     model = \"GATEWAY\"\nclass = \"linux\"\n[[component]]\nid = [\"rootfs\"]\nfile = \"fw.bin\"\nformat = \"block-image\"\n";
+
+#[test]
+fn a_key_in_a_token_signs_no_release_and_no_image_in_it_unseen() {
+    let Some(bench) = Bench::new(&["release"]) else { return };
+    let uri = |name: &str| format!("pkcs11:token=release;object={name}");
+    let (root, release, image) = (uri("root"), uri("release"), uri("image"));
+    for uri in [&root, &release, &image] {
+        bench.ok(&["key", "new", uri, "--type", "p256", "--pin-file", "pin"]);
+    }
+    for (file, environment) in [("production.ampr", "production"), ("development.ampr", "development")] {
+        bench.ok(&[
+            "trust",
+            "init",
+            "-o",
+            file,
+            "--environment",
+            environment,
+            "--vendor-domain",
+            "ampoule.example",
+            "--product-line",
+            "gateways",
+            "--root-key",
+            &root,
+            "--release-key",
+            &release,
+            "--image-key",
+            &image,
+            "--pin-file",
+            "pin",
+        ]);
+    }
+    std::fs::write(bench.desk.path("release.toml"), RECIPE).unwrap();
+    let build = |root: &'static str| {
+        [
+            "release",
+            "build",
+            "release.toml",
+            "-o",
+            "app.suit",
+            "--root",
+            root,
+            "--pin-file",
+            "pin",
+        ]
+    };
+    let production = [&build("production.ampr")[..], &["--key", &release]].concat();
+
+    let statement = bench.fails(&production, 2138);
+    for shown in ["1.0", "production", "rootfs", "not compared"] {
+        assert!(statement.contains(shown), "{shown}: {statement}");
+    }
+    bench.fails(&[&production[..], &["--yes"]].concat(), 2139);
+    bench.fails(&[&production[..], &["--approve", &"ab".repeat(32)]].concat(), 2140);
+    let unseen = bench.fails(&[&production[..], &["--image-key", &image]].concat(), 2138);
+    assert!(unseen.contains("image sign"), "{unseen}");
+    assert!(!bench.desk.path("app.suit").exists());
+    bench.approved(&production);
+    bench.ok(&["release", "verify", "app.suit", "--root", "production.ampr"]);
+
+    std::fs::rename(bench.desk.path("app.suit"), bench.desk.path("old.suit")).unwrap();
+    std::fs::write(bench.desk.path("release.toml"), RECIPE.replace("1.0", "1.1")).unwrap();
+    let changed = bench.fails(&[&production[..], &["--previous", "old.suit"]].concat(), 2138);
+    assert!(changed.contains("version: 1.0 -> 1.1"), "{changed}");
+
+    // On the desk: without the root's word for it --yes is not enough, under a development root it is.
+    let alone = [
+        "release",
+        "build",
+        "release.toml",
+        "-o",
+        "app.suit",
+        "--key",
+        &release,
+        "--pin-file",
+        "pin",
+        "--yes",
+    ];
+    bench.fails(&alone, 2139);
+    let development = [
+        &build("development.ampr")[..],
+        &["--key", &release, "--image-key", &image],
+    ]
+    .concat();
+    bench.fails(&development, 2138);
+    bench.ok(&[&development[..], &["--yes"]].concat());
+}
+
 #[test]
 fn every_mistake_with_a_token_ends_in_its_number() {
     let Some(bench) = Bench::new(&["release", "other"]) else {
@@ -139,8 +229,8 @@ impl Bench {
     /// Reads the statement, and gives the digest that stands there: a key in a token signs nothing unseen.
     fn digest(&self, arguments: &[&str]) -> String {
         let statement = self.fails(arguments, 2138);
-        let is_digest = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        statement.split_whitespace().find(is_digest).expect("a digest").into()
+        let said = |line: &str| Some(line.strip_prefix("  digest")?.trim_start_matches([':', ' ']).to_owned());
+        statement.lines().find_map(said).expect("a digest")
     }
 
     fn approved(&self, arguments: &[&str]) -> String {

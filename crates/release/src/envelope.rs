@@ -112,8 +112,7 @@ impl Envelope {
 
     /// What the release wants of a device, whoever signed it. `room` takes its targets. Errors: a device's reasons.
     pub fn plan<'w, 'a: 'w>(&'a self, room: &'w mut [Target<'a>]) -> Result<Plan<'w>> {
-        let decoded = manifest::decode(self.head().manifest, &Limits::LINUX, room);
-        decoded.map_err(|refused| Error::refused("the release", refused))
+        plan(self.head().manifest, room)
     }
 
     /// The same release with one more signature.
@@ -172,6 +171,11 @@ impl Envelope {
     }
 }
 
+fn plan<'w, 'a: 'w>(manifest: &'a [u8], room: &'w mut [Target<'a>]) -> Result<Plan<'w>> {
+    let decoded = manifest::decode(manifest, &Limits::LINUX, room);
+    decoded.map_err(|refused| Error::refused("the release", refused))
+}
+
 /// Everything of a release but its signatures.
 #[derive(Clone)]
 pub struct Draft {
@@ -208,6 +212,11 @@ impl Draft {
         let fits = Head::decode(envelope.as_bytes(), &self.limits).map(|_| ());
         fits.map_err(|refused| Error::refused("the release", refused))?;
         Ok(envelope)
+    }
+
+    /// What it wants of a device, as [`Envelope::plan`].
+    pub fn plan<'w, 'a: 'w>(&'a self, room: &'w mut [Target<'a>]) -> Result<Plan<'w>> {
+        plan(&self.manifest, room)
     }
 
     /// SHA-256 by which it is signed, and its name in records.

@@ -5,7 +5,7 @@ use codec::roots::Environment;
 use keys::Result;
 use trust::TrustRoot;
 
-use crate::envelope::{Envelope, TARGETS_MAX, manifest_digest};
+use crate::envelope::{Draft, Envelope, TARGETS_MAX, manifest_digest};
 use crate::identity;
 use crate::root::{Names, environment_name};
 use crate::tree::Tree;
@@ -23,41 +23,49 @@ pub fn statement(
 ) -> Result<Tree> {
     let mut room = vec![Target::EMPTY; TARGETS_MAX];
     let plan = release.plan(&mut room)?;
+    let changes = previous.map(|previous| differences(release, previous)).transpose()?;
+    let tree = what_it_is(&plan, release.head().manifest, root, changes);
+    match root {
+        Some(root) => Ok(tree.with("so far", verify::standing(release, root, names)?)),
+        None => Ok(tree),
+    }
+}
+
+/// The statement about a release that nobody signed yet, as [`statement`].
+pub fn draft_statement(draft: &Draft, root: Option<&TrustRoot>, previous: Option<&Envelope>) -> Result<Tree> {
+    let mut room = vec![Target::EMPTY; TARGETS_MAX];
+    let plan = draft.plan(&mut room)?;
+    let mut old_room = vec![Target::EMPTY; TARGETS_MAX];
+    let previous = previous.map(|previous| previous.plan(&mut old_room)).transpose()?;
+    let changes = previous.map(|previous| changes(&plan, &previous));
+    Ok(what_it_is(&plan, &draft.manifest, root, changes))
+}
+
+fn what_it_is(plan: &Plan, manifest: &[u8], root: Option<&TrustRoot>, changes: Option<Vec<String>>) -> Tree {
     let first = plan.targets.first();
     let counter = |target: &Target| {
-        target
-            .variants
-            .as_slice()
-            .first()
-            .and_then(|variant| variant.content.counter)
+        let variant = target.variants.as_slice().first();
+        variant.and_then(|variant| variant.content.counter)
     };
-    let changes = previous.map(|previous| differences(release, previous)).transpose()?;
-    let tree = Tree::fields()
+    let differs = match changes {
+        Some(changes) => Tree::from(changes.into_iter().map(Tree::from).collect::<Vec<_>>()),
+        None => Tree::from("not compared: --previous was not given"),
+    };
+    let environment = root.map_or("unknown: no trust root was given", |root| {
+        environment_name(root.environment())
+    });
+    Tree::fields()
         .with("what", "release")
         .with_some("product line", root.map(|root| identity::text(root.id())))
         .with_some("vendor", first.map(|target| identity::text(target.vendor)))
         .with_some("class", first.map(|target| identity::text(target.class)))
-        .with("version", version(&plan))
+        .with("version", version(plan))
         .with("sequence", plan.sequence)
         .with_some("security counter", first.and_then(counter))
         .with("installs", plan.targets.iter().map(target).collect::<Vec<_>>())
-        .with("digest", &manifest_digest(release.head().manifest)[..]);
-    let tree = match changes {
-        Some(changes) => tree.with(
-            "differs from the previous release",
-            changes.into_iter().map(Tree::from).collect::<Vec<_>>(),
-        ),
-        None => tree.with(
-            "differs from the previous release",
-            "not compared: --previous was not given",
-        ),
-    };
-    match root {
-        Some(root) => Ok(tree
-            .with("environment", environment_name(root.environment()))
-            .with("so far", verify::standing(release, root, names)?)),
-        None => Ok(tree.with("environment", "unknown: no trust root was given")),
-    }
+        .with("digest", &manifest_digest(manifest)[..])
+        .with("differs from the previous release", differs)
+        .with("environment", environment)
 }
 
 /// The world of a root, where there is one.
@@ -93,19 +101,23 @@ fn version(plan: &Plan) -> String {
 pub fn differences(new: &Envelope, old: &Envelope) -> Result<Vec<String>> {
     let (mut new_room, mut old_room) = (vec![Target::EMPTY; TARGETS_MAX], vec![Target::EMPTY; TARGETS_MAX]);
     let (now, was) = (new.plan(&mut new_room)?, old.plan(&mut old_room)?);
+    let mut lines = changes(&now, &was);
+    let (new, old) = (new.as_bytes().len(), old.as_bytes().len());
+    if new != old {
+        lines.push(format!("bytes of the file: {old} -> {new}"));
+    }
+    Ok(lines)
+}
+
+fn changes(now: &Plan, was: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |what: &str, was: String, now: String| {
         if was != now {
             lines.push(format!("{what}: {was} -> {now}"));
         }
     };
-    line("version", version(&was), version(&now));
+    line("version", version(was), version(now));
     line("sequence", was.sequence.to_string(), now.sequence.to_string());
-    line(
-        "bytes of the file",
-        old.as_bytes().len().to_string(),
-        new.as_bytes().len().to_string(),
-    );
     for target in now.targets {
         let before = was.targets.iter().find(|before| before.id.parts() == target.id.parts());
         let name = component(target);
@@ -143,5 +155,5 @@ pub fn differences(new: &Envelope, old: &Envelope) -> Result<Vec<String>> {
     for target in gone {
         lines.push(format!("{}: no longer in the release", component(target)));
     }
-    Ok(lines)
+    lines
 }
