@@ -22,6 +22,10 @@ pub(crate) enum Pace {
 
 /// The board that the story is about.
 const BOARD_FILE: &str = "boards/mps2-an386.toml";
+/// How recipes name it, and who it is.
+const BOARD: &str = "board = \"board.toml\"";
+const VENDOR: &str = "ampoule.example";
+const MODEL: &str = "AMP-DEMO-1";
 /// The tokens of the story, one for each person or place; what their key is called too.
 const ROOT_KEYS: [&str; 3] = ["safe-a", "safe-b", "safe-c"];
 const RELEASE_KEYS: [&str; 4] = ["alice", "bob", "carol", "dave"];
@@ -93,27 +97,33 @@ fn uri(token: &str) -> String {
     format!("pkcs11:token={token};object={token}?pin-source=file:{token}.pin")
 }
 
+/// The options of two people who sign a release for a root.
+fn signed_by(one: &str, other: &str, root: &str) -> String {
+    format!("--key {} --key {} --root {root}", uri(one), uri(other))
+}
+
 /// Options that sign a release as root 1 demands.
 fn signed() -> String {
     signed_by("alice", "bob", "root-1.ampr")
 }
 
-fn signed_by(one: &str, other: &str, root: &str) -> String {
-    let (one, other, image) = (uri(one), uri(other), uri(IMAGE_KEY));
-    format!("--key {one} --key {other} --image-key {image} --root {root}")
-}
-
 fn first_release(story: &mut Story) -> Result<()> {
     story.scene("A release: one recipe, one file, two of three people")?;
     story.say("Version 1.0.0 of the firmware was built by cargo for a Cortex-M4. A recipe says for whom it is.")?;
-    story.write("release-1.toml", recipe(1, 1, "board = \"board.toml\""))?;
+    story.write("release-1.toml", recipe(1, BOARD))?;
     story.show_file("release-1.toml")?;
-    story.say("Alice builds and signs it. One of three is not enough: no device would take it.")?;
-    story.ampoule(&format!(
-        "release build release-1.toml --output release-1.suit --key {} --image-key {} --root root-1.ampr",
-        uri("alice"),
-        uri(IMAGE_KEY),
-    ))?;
+    story.say(
+        "A token signs nothing that its holder was not shown. The builder reads what the image is, and approves exactly that: \
+         by its digest.",
+    )?;
+    story.ampoule_is_refused(&sign_image(1, 1, 1, MODEL), 2138)?;
+    story.ampoule_approved(&sign_image(1, 1, 1, MODEL))?;
+    story.say("Alice builds the release and signs it. One of three is not enough: no device would take it.")?;
+    let alone = format!(
+        "release build release-1.toml --output release-1.suit --key {} --root root-1.ampr",
+        uri("alice")
+    );
+    story.ampoule_approved(&alone)?;
     story.ampoule_is_refused("release verify release-1.suit --root root-1.ampr", 219)?;
     story.say("Bob is shown what he would sign, and signs exactly that: he names its digest.")?;
     let digest = manifest_digest(&story.read("release-1.suit")?)?;
@@ -139,8 +149,7 @@ fn factory(story: &mut Story, bench: &mut Bench) -> Result<()> {
 
 fn update(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.scene("An update: received, tried, confirmed")?;
-    story.write("release-2.toml", recipe(2, 2, "board = \"board.toml\""))?;
-    build(story, 2, &signed())?;
+    build(story, (2, 2, 2), &signed())?;
     story.say(
         "The running application receives the release: signatures, target, version and counter before the first erase, \
          every chunk before it is written. The bootloader judges the image again, swaps, and starts it on trial.",
@@ -168,33 +177,22 @@ fn forgeries(story: &mut Story, bench: &mut Bench) -> Result<()> {
     bench.refuses(story, "tampered.suit", 212)?;
 
     story.say("A release that Alice signed alone, without Bob.")?;
-    story.write(
-        "release-5.toml",
-        recipe(5, 5, "board = \"board.toml\"").replace("firmware-5", "firmware-2"),
-    )?;
-    story.ampoule(&format!(
-        "release build release-5.toml --output alone.suit --key {} --image-key {}",
-        uri("alice"),
-        uri(IMAGE_KEY),
-    ))?;
-    bench.refuses(story, "alone.suit", 219)?;
+    build(story, (5, 5, 2), &format!("--key {}", uri("alice")))?;
+    bench.refuses(story, "release-5.suit", 219)?;
 
     story.say("A correctly signed release for another class of devices.")?;
     let other = "vendor-domain = \"ampoule.example\"\nmodel = \"AMP-OTHER-7\"";
-    story.write("other.toml", recipe(6, 6, other).replace("firmware-6", "firmware-2"))?;
-    story.ampoule(&format!("release build other.toml --output other.suit {}", signed()))?;
-    bench.refuses(story, "other.suit", 602)?;
+    story.write("release-6.toml", recipe(6, other))?;
+    story.ampoule_approved(&sign_image(6, 6, 2, "AMP-OTHER-7"))?;
+    story.ampoule_approved(&build_release(6, &signed()))?;
+    bench.refuses(story, "release-6.suit", 602)?;
 
     story.say("A downgrade: release 1 was good once, and its signatures still are.")?;
     bench.refuses(story, "release-1.suit", 607)?;
 
     story.say("Old firmware under a new sequence number: its security counter gives it away.")?;
-    story.write(
-        "old.toml",
-        recipe(7, 1, "board = \"board.toml\"").replace("firmware-7", "firmware-1"),
-    )?;
-    story.ampoule(&format!("release build old.toml --output old.suit {}", signed()))?;
-    bench.refuses(story, "old.suit", 610)
+    build(story, (7, 1, 1), &signed())?;
+    bench.refuses(story, "release-7.suit", 610)
 }
 
 fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
@@ -202,8 +200,7 @@ fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.say(
         "Release 3 is signed by everybody, and its firmware stops in an endless loop. Nobody noticed on the desk.",
     )?;
-    story.write("release-3.toml", recipe(3, 3, "board = \"board.toml\""))?;
-    build(story, 3, &signed())?;
+    build(story, (3, 3, 3), &signed())?;
     story.ampoule_is_refused("device update release-3.suit --port board.port", 931)?;
     bench.wait(
         story,
@@ -220,8 +217,7 @@ fn hanging_firmware(story: &mut Story, bench: &mut Bench) -> Result<()> {
 
 fn power_cut(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.scene("Power fails in the middle of the swap")?;
-    story.write("release-4.toml", recipe(4, 4, "board = \"board.toml\""))?;
-    build(story, 4, &signed())?;
+    build(story, (4, 4, 4), &signed())?;
     story.ampoule("device update release-4.suit --no-reset --port board.port")?;
     story.ampoule("device reset --port board.port")?;
     let (done, all) = bench.cut_power_in_swap()?;
@@ -275,11 +271,7 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
     story.say(
         "Alice and Dave release the next version. The chain of roots goes with it; the board walks it by itself.",
     )?;
-    story.write(
-        "release-8.toml",
-        recipe(8, 8, "board = \"board.toml\"").replace("firmware-8", "firmware-2"),
-    )?;
-    build(story, 8, &signed_by("alice", "dave", "root-2.ampr"))?;
+    build(story, (8, 8, 2), &signed_by("alice", "dave", "root-2.ampr"))?;
     story.ampoule("device update release-8.suit --root-chain roots.ampc --port board.port")?;
     bench.wait(
         story,
@@ -294,17 +286,12 @@ fn lost_key(story: &mut Story, bench: &mut Bench) -> Result<()> {
         bail!("the board does not hold root 2");
     }
     story.say("And the finder of Carol's token, even together with Alice, gets nothing into the board any more.")?;
-    story.write(
-        "release-9.toml",
-        recipe(9, 9, "board = \"board.toml\"").replace("firmware-9", "firmware-2"),
+    build(
+        story,
+        (9, 9, 2),
+        &format!("--key {} --key {}", uri("alice"), uri("carol")),
     )?;
-    story.ampoule(&format!(
-        "release build release-9.toml --output carol.suit --key {} --key {} --image-key {}",
-        uri("alice"),
-        uri("carol"),
-        uri(IMAGE_KEY),
-    ))?;
-    bench.refuses(story, "carol.suit", 219)
+    bench.refuses(story, "release-9.suit", 219)
 }
 
 fn journal(story: &mut Story) -> Result<()> {
@@ -329,19 +316,33 @@ fn manifest_digest(release: &[u8]) -> Result<String> {
     Ok(::release::hex::text(&trust::Sha256::of(envelope.head().manifest_value)))
 }
 
-/// The recipe of a release of `firmware-<number>.bin`.
-fn recipe(number: u32, counter: u32, target: &str) -> String {
+/// The recipe of the release of `image-<number>.bin`.
+fn recipe(number: u32, target: &str) -> String {
     format!(
         "schema = 1\n\n[release]\nsequence = {number}\nversion = \"{number}.0.0\"\n\n[target]\n{target}\n\n\
-         [text.en]\nupdate = \"Version {number}\"\n\n[[component]]\nid = [\"app\"]\nfile = \"firmware-{number}.bin\"\n\
-         format = \"mcuboot-image\"\nsecurity-counter = {counter}\n\n[component.sign]\nheader-size = 0x400\n\
-         pad-header = true\n"
+         [text.en]\nupdate = \"Version {number}\"\n\n[[component]]\nid = [\"app\"]\nfile = \"image-{number}.bin\"\n\
+         format = \"mcuboot-image\"\n"
     )
 }
 
-fn build(story: &mut Story, number: u32, keys: &str) -> Result<()> {
-    let line = format!("release build release-{number}.toml --output release-{number}.suit {keys}");
-    story.ampoule(&line).map(drop)
+/// The command that makes `firmware-<firmware>.bin` the image of version `number`.
+fn sign_image(number: u32, counter: u32, firmware: u32, model: &str) -> String {
+    format!(
+        "image sign --key {} --root root-1.ampr --version {number}.0.0 --header-size 0x400 --pad-header --slot-size 0x80000 --security-counter \
+         {counter} --vid {VENDOR} --cid {model} firmware-{firmware}.bin image-{number}.bin",
+        uri(IMAGE_KEY)
+    )
+}
+
+fn build_release(number: u32, keys: &str) -> String {
+    format!("release build release-{number}.toml --output release-{number}.suit {keys}")
+}
+
+/// A release of some firmware for the board: image signed, recipe written, release signed.
+fn build(story: &mut Story, (number, counter, firmware): (u32, u32, u32), keys: &str) -> Result<()> {
+    story.ampoule_approved(&sign_image(number, counter, firmware, MODEL))?;
+    story.write(&format!("release-{number}.toml"), recipe(number, BOARD))?;
+    story.ampoule_approved(&build_release(number, keys)).map(drop)
 }
 
 fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {

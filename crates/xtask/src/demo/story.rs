@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 const LINE_COLUMNS: usize = 100;
@@ -102,6 +102,22 @@ impl Story {
         Ok(())
     }
 
+    /// Runs `ampoule` with these words and the digest of what it would sign, which a first run without it showed. What was
+    /// not approved is not signed.
+    pub(super) fn ampoule_approved(&mut self, line: &str) -> Result<String> {
+        let asked = self.command(line).output()?;
+        let statement = String::from_utf8_lossy(&asked.stderr).into_owned();
+        if asked.status.success() || !statement.contains("2138") {
+            bail!("`ampoule {line}` did not ask for approval: {statement}");
+        }
+        let said = |line: &str| Some(line.strip_prefix("  digest")?.trim_start_matches([':', ' ']).to_owned());
+        let digest = statement.lines().find_map(said);
+        self.ampoule(&format!(
+            "{line} --approve {}",
+            digest.context("the statement has no digest")?
+        ))
+    }
+
     /// Runs `ampoule` with these words; it must be refused, with whatever number.
     pub(super) fn ampoule_fails(&mut self, line: &str) -> Result<()> {
         if self.run(line)?.status.success() {
@@ -145,14 +161,7 @@ impl Story {
 
     fn run(&mut self, line: &str) -> Result<Output> {
         self.print(&format!("   $ ampoule {line}"))?;
-        let mut command = Command::new(&self.ampoule);
-        let output = command
-            .args(line.split_whitespace())
-            .current_dir(&self.folder)
-            .env("AMPOULE_JOURNAL", self.folder.join("journal.jsonl"))
-            .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
-            .env("SOFTHSM2_CONF", self.folder.join(tokens::CONFIGURATION))
-            .output()?;
+        let output = self.command(line).output()?;
         // Notes on the way first, then the result.
         for bytes in [&output.stderr, &output.stdout] {
             for line in String::from_utf8_lossy(bytes).lines() {
@@ -160,6 +169,18 @@ impl Story {
             }
         }
         Ok(output)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(&self.ampoule);
+        command
+            .args(line.split_whitespace())
+            .current_dir(&self.folder)
+            .env("AMPOULE_JOURNAL", self.folder.join("journal.jsonl"))
+            .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
+            .env("SOFTHSM2_CONF", self.folder.join(tokens::CONFIGURATION))
+            .stdin(Stdio::null());
+        command
     }
 
     fn print(&mut self, line: &str) -> Result<()> {
