@@ -6,7 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 use keys::journal::verify::{self, Expected, Line, Lines, Report};
-use keys::journal::{Appended, By, Context, Entry, Event, Facts, HeadFile, Journal, JournalHead, Signed, Surroundings};
+use keys::journal::{
+    Appended, By, Context, Entry, Event, Facts, HeadFile, Journal, JournalHead, Reservation, Signed, Surroundings,
+};
+use keys::lms::Scribe;
 use keys::{Code, Result};
 use serde_json::{Value, json};
 
@@ -81,6 +84,26 @@ impl JournalArgs {
             facts: self.facts.clone(),
             surroundings: Box::new(Here(out)),
         })
+    }
+
+    /// What the entries of LMS keys that are bound to a journal are made with.
+    pub(crate) fn scribe(&self) -> Scribe {
+        Scribe {
+            by: self.by(),
+            why: self.reason.clone(),
+            facts: self.facts.clone(),
+            now,
+        }
+    }
+
+    /// The journal's file and the file that holds its head; error [`Code::Argument`] where none was named.
+    pub(crate) fn with_head(&self) -> Result<(PathBuf, PathBuf)> {
+        let head = self.place.head_file.clone().ok_or_else(|| {
+            Code::Argument
+                .error("an LMS key is bound to a journal only if the journal's head is kept on another medium")
+                .advise("Add --head-file FILE, with FILE on another medium; docs/post-quantum.md says why.")
+        })?;
+        Ok((self.place.path()?, head))
     }
 
     /// Who signs.
@@ -274,6 +297,9 @@ fn prose(report: &Report, was_expected: bool) -> String {
         "{} entries, {} of them signatures",
         report.entries, report.signatures
     );
+    if report.reservations > 0 {
+        let _ = writeln!(text, "{} reservations of LMS keys", report.reservations);
+    }
     if let Some(first) = report.first.filter(|first| first.number > 1) {
         let _ = writeln!(text, "starts with entry {}: older files were not given", first.number);
     }
@@ -321,6 +347,7 @@ fn document(report: &Report) -> Value {
         .collect();
     json!({
         "whole": report.is_whole(), "entries": report.entries, "signatures": report.signatures,
+        "reservations": report.reservations,
         "first": head(&report.first), "head": head(&report.last), "torn": report.torn,
         "torn_at_end": report.open_end.is_some(), "clock_steps_back": report.steps_back, "findings": findings,
     })
@@ -347,6 +374,7 @@ impl Filter {
     fn admits(&self, entry: &Entry) -> bool {
         let (key, object) = match &entry.event {
             Event::Signature(signed) => (Some(signed.key.id.to_string()), Some(signed.what.object.as_str())),
+            Event::Reservation(reservation) => (Some(reservation.key.id.to_string()), None),
             Event::Refusal(refusal) => (None, refusal.object.as_ref().map(|what| what.object.as_str())),
             _ => (None, None),
         };
@@ -411,7 +439,28 @@ fn describe(entry: &Entry, text: &mut String) {
     };
     let _ = write!(text, "{:>6}  {}  ", entry.number, time_text(entry.at));
     let _ = match &entry.event {
-        Event::Begin => writeln!(text, "begin"),
+        Event::Begin(carried) => {
+            let written = writeln!(text, "begin");
+            for one in carried {
+                let _ = writeln!(
+                    text,
+                    "        carries key {}: {} indices given away",
+                    one.key, one.given
+                );
+            }
+            written
+        }
+        Event::Reservation(Reservation { key, given, .. }) => writeln!(
+            text,
+            "{}\n        key {} ({}, {})",
+            match given.checked_sub(1) {
+                None => "an LMS key is bound to this journal".to_owned(),
+                Some(index) => format!("index {index} is reserved"),
+            },
+            key.id,
+            key.algorithm,
+            clean(&key.custody)
+        ),
         Event::End => writeln!(text, "end"),
         Event::Refusal(refusal) => writeln!(text, "refused {}: {}", refusal.number, clean(&refusal.what)),
         Event::Signature(Signed { what, key, .. }) => writeln!(

@@ -1,10 +1,11 @@
 //! `ampoule key`: make and look at private keys.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use ::release::hex::text as hex;
 use clap::{Args, Subcommand, ValueEnum};
-use keys::lms::{self, Set, Usage};
+use keys::lms::{self, NewCounter, Set, Tpm, Usage};
 use keys::pkcs11::Pkcs11Uri;
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
 use serde_json::{Value, json};
@@ -44,11 +45,36 @@ pub(crate) struct New {
     /// Signature algorithm
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "ed25519")]
     algorithm: Algorithm,
-    /// LMS keys: the file of the outside counter, on another medium than the key
-    #[arg(long, value_name = "FILE")]
-    lms_counter: Option<PathBuf>,
+    /// LMS keys: the outside counter. FILE, a new one on another medium than the key; journal:FILE, the signing journal
+    /// (journal: for the usual one) with its head on another medium (--head-file); or tpm:HANDLE, a new NV counter of this
+    /// machine's TPM (tpm:0x01800001)
+    #[arg(long, value_name = "COUNTER")]
+    lms_counter: Option<LmsCounter>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+}
+
+/// Where the counter of a new LMS key is to be.
+#[derive(Clone)]
+enum LmsCounter {
+    File(PathBuf),
+    Journal(Option<PathBuf>),
+    Tpm(u32),
+}
+
+impl FromStr for LmsCounter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LmsCounter, String> {
+        if let Some(journal) = text.strip_prefix("journal:") {
+            return Ok(LmsCounter::Journal((!journal.is_empty()).then(|| journal.into())));
+        }
+        let Some(handle) = text.strip_prefix("tpm:") else {
+            return Ok(LmsCounter::File(text.into()));
+        };
+        let form = || "an NV index is written tpm:0x01800001".to_owned();
+        lms::tpm::parse_handle(handle).map(LmsCounter::Tpm).ok_or_else(form)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -122,7 +148,7 @@ impl New {
         let counter = self.counter()?;
         let passphrase = self.new_passphrase(path)?;
         let key = match counter {
-            Some((set, counter)) => lms::create(path, set, counter, &passphrase)?,
+            Some((set, counter)) => lms::create(path, set, &counter, &passphrase)?,
             None => {
                 let key = file::generate(self.algorithm.stateless())?;
                 key.save_new(path, &passphrase)?;
@@ -131,11 +157,14 @@ impl New {
         };
         let mut description = describe(&self.key, key.public_key());
         description["encrypted"] = json!(true);
-        let text = format!(
-            "Wrote {}. Keep a copy of the file and its passphrase apart from each other: nobody can recover either.\n{}",
-            path.display(),
-            prose(key.public_key()),
-        );
+        let care = match self.algorithm.lms() {
+            None => "Keep a copy of the file and its passphrase apart from each other: nobody can recover either.",
+            // A copy that signs uses indices twice.
+            Some(_) => {
+                "Keep no copy: an LMS key that is put back gives itself away. Enrol a second one, made elsewhere."
+            }
+        };
+        let text = format!("Wrote {}. {care}\n{}", path.display(), prose(key.public_key()));
         out.result(text, &description);
         Ok(())
     }
@@ -151,15 +180,33 @@ impl New {
     }
 
     /// Parameter set and counter of an LMS key.
-    fn counter(&self) -> Result<Option<(Set, &Path)>> {
+    fn counter(&self) -> Result<Option<(Set, NewCounter)>> {
         match (self.algorithm.lms(), &self.lms_counter) {
-            (Some(set), Some(counter)) => Ok(Some((set, counter))),
+            (Some(set), Some(counter)) => Ok(Some((set, self.new_counter(counter)?))),
             (None, None) => Ok(None),
-            (Some(_), None) => Err(Code::Argument
-                .error("an LMS key needs a counter outside of its files")
-                .advise("Add --lms-counter FILE, with FILE on another medium; docs/post-quantum.md says why.")),
+            (Some(_), None) => Err(Code::Argument.error("an LMS key needs a counter outside of its files").advise(
+                "Add --lms-counter FILE, with FILE on another medium, journal: or tpm:HANDLE; docs/post-quantum.md says why.",
+            )),
             (None, Some(_)) => Err(Code::Argument.error("--lms-counter is for LMS keys")),
         }
+    }
+
+    fn new_counter(&self, counter: &LmsCounter) -> Result<NewCounter> {
+        Ok(match counter {
+            LmsCounter::File(path) => NewCounter::File(path.clone()),
+            LmsCounter::Tpm(handle) => NewCounter::Tpm {
+                tpm: Tpm::default(),
+                handle: *handle,
+            },
+            LmsCounter::Journal(given) => {
+                let (usual, head) = self.passphrase.journal_with_head()?;
+                NewCounter::Journal {
+                    journal: given.clone().unwrap_or(usual),
+                    head,
+                    scribe: self.passphrase.scribe(),
+                }
+            }
+        })
     }
 
     fn new_passphrase(&self, path: &Path) -> Result<Passphrase> {
@@ -223,7 +270,7 @@ impl Show {
             let Usage { total, left, counter } = usage;
             description["lms"] = json!({ "signatures": total, "left": left, "counter": counter });
             if !self.pem {
-                let line = format!("\nsignatures left  {left} of {total}  (counter {})", counter.display());
+                let line = format!("\nsignatures left  {left} of {total}  (counter {counter})");
                 text.push_str(&line);
             }
         }

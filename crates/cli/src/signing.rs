@@ -10,7 +10,7 @@ use clap::Args;
 use keys::external::ExternalSignature;
 use keys::file::{FileKey, LockedKey};
 use keys::journal::{Context, Journaled};
-use keys::lms::Usage;
+use keys::lms::{self, Scribe, Usage};
 use keys::passphrase::PASSPHRASE_BYTES_MAX;
 use keys::service::client::{Address, ServiceKey};
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
@@ -50,6 +50,16 @@ impl PassphraseArgs {
     /// What every signature of this run is entered with.
     pub(crate) fn context(&self, out: Out) -> Result<Context> {
         self.journal.context(out)
+    }
+
+    /// What an LMS key that is bound to a journal enters there.
+    pub(crate) fn scribe(&self) -> Scribe {
+        self.journal.scribe()
+    }
+
+    /// The journal of this run and the file that holds its head. Error: [`Code::Argument`] where none was named.
+    pub(crate) fn journal_with_head(&self) -> Result<(PathBuf, PathBuf)> {
+        self.journal.with_head()
     }
 
     /// The same, and every signature's journal entry says that this override was typed out.
@@ -203,14 +213,14 @@ pub(crate) fn lms_usage(uri: &KeyUri, public: &PublicKey, out: Out) -> Result<Op
 }
 
 /// Opens a private key that is in a file.
-pub(crate) fn open_file(path: &Path, passphrase: &PassphraseArgs) -> Result<FileKey> {
+pub(crate) fn open_file(path: &Path, given: &PassphraseArgs) -> Result<FileKey> {
     let locked = LockedKey::read(path)?;
     let passphrase = if locked.needs_passphrase() {
-        Some(passphrase.for_key(path)?)
+        Some(given.for_key(path)?)
     } else {
         None
     };
-    locked.unlock(passphrase.as_ref())
+    Ok(locked.unlock(passphrase.as_ref())?.reserving_as(given.scribe()))
 }
 
 /// Opens several private keys, in the order given.
@@ -258,6 +268,10 @@ impl EitherHalf {
             _ => locked.map(|_| DevelopmentOnly::File),
         };
         match public(uri) {
+            Ok(key) if key.algorithm() == SignatureAlgorithm::HssLms && !unencrypted => {
+                let reason = reason.and(uri.as_file()).map(lms::development_only).or(reason);
+                Ok(EitherHalf::Public(key, reason))
+            }
             Ok(key) if !unencrypted => Ok(EitherHalf::Public(key, reason)),
             Err(error) if !error.is(Code::PassphraseNeeded) => Err(error),
             _ => EitherHalf::open(uri, passphrase, out),

@@ -129,6 +129,7 @@ codes! {
     LmsExhausted = 2097, "LMS_EXHAUSTED", "Enrol another key; this one can still be verified, and never signs again.";
     LmsBusy = 2098, "LMS_BUSY", "Let the other signer end, then try again.";
     LmsStateWrite = 2099, "LMS_STATE_WRITE", "Check that the disk is not full and that you may write there; no signature was made, and an index may be lost.";
+    LmsTpm = 2100, "LMS_TPM", "Check that tpm2-tools is installed, that the TPM is there (`tpm2_getcap handles-nv-index`) and that you may use it (group tss); no signature was made, and an index may be lost.";
 
     ImageOption = 2101, "IMAGE_OPTION", "Change the option; `ampoule image sign --help` explains each.";
     ImageTooLarge = 2102, "IMAGE_TOO_LARGE", "Make the firmware smaller, or check --slot-size, --align and --max-align against the board.";

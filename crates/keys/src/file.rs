@@ -173,6 +173,15 @@ impl FileKey {
         })
     }
 
+    /// The same key, whose reservations stand in the signing journal as this one's: an LMS key that is bound to a journal
+    /// signs nothing without it. Any other key does not care.
+    pub fn reserving_as(mut self, scribe: lms::Scribe) -> Self {
+        if let Private::Lms(tree) = &mut self.private {
+            tree.reserve_as(scribe);
+        }
+        self
+    }
+
     /// Writes the encrypted key to a new file, mode 0600, and waits until it is on the disk.
     ///
     /// Errors: [`Code::KeyExists`], [`Code::KeyFileWrite`], [`Code::PassphraseTooShort`], [`Code::NoEntropy`].
@@ -235,7 +244,7 @@ impl Signer for FileKey {
         let published = self.public.published_sample().map(DevelopmentOnly::PublishedSample);
         let file = match (&self.private, self.encrypted) {
             (_, false) => DevelopmentOnly::Unencrypted,
-            (Private::Lms(_), true) => DevelopmentOnly::LmsFile,
+            (Private::Lms(tree), true) => tree.development_only(),
             (_, true) => DevelopmentOnly::File,
         };
         published.or(Some(file))

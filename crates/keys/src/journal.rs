@@ -9,6 +9,7 @@
 //! | [`entry`] | what a line says, and when it is one |
 //! | this file | how a line is appended: one at a time, durable, never over another |
 //! | [`head`] | what an outsider has to keep to notice that lines are missing at the end |
+//! | [`reservation`] | which index of an LMS key was given away last: read backwards, so that a long journal costs nothing |
 //! | [`verify`] | what was changed, removed, repeated or moved |
 //! | [`journaled`] | a signer that gives nothing away before its line is durable |
 //!
@@ -19,6 +20,7 @@
 pub mod entry;
 pub mod head;
 pub mod journaled;
+pub mod reservation;
 pub mod verify;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -26,7 +28,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use entry::{By, Digest, Entry, Event, Facts, Record, Refusal, Signed, Torn};
+pub use entry::{By, Carried, Digest, Entry, Event, Facts, Key, Record, Refusal, Reservation, Signed, Torn};
 pub use head::{HeadFile, JournalHead};
 pub use journaled::{Context, Journaled, Surroundings};
 
@@ -92,15 +94,21 @@ impl Journal {
     }
 
     /// As [`Journal::append`], for several entries and one wait for the disk. When it fails, some of the first may stand.
+    ///
+    /// A reservation is entered only behind the one that it names: of two signers that race for an index one gets
+    /// [`Code::LmsBusy`].
     pub fn append_all(&self, at: u64, records: &[Record]) -> Result<Appended> {
         let mut open = self.lock()?;
         let begins = open.end.last.is_none();
         self.check_noted_head(&open.end, begins)?;
         let torn = open.end.torn.clone();
         if begins {
-            open.write(at, &Record::of(Event::Begin))?;
+            open.write(at, &Record::of(Event::Begin(Vec::new())))?;
         }
         for record in records {
+            if let Event::Reservation(reservation) = &record.event {
+                reservation::admit(&mut open, reservation)?;
+            }
             open.write(at, record)?;
         }
         open.sync(begins)?;
@@ -115,6 +123,20 @@ impl Journal {
         })
     }
 
+    /// The last reservation of the LMS key with this id; nothing when the journal does not know the key.
+    ///
+    /// The entries from the end back to the reservation are seen to hang together, and the journal to reach the head noted
+    /// outside. Errors: as [`Journal::append`]; [`Code::JournalOrder`].
+    pub fn last_reservation(&self, key: &Digest) -> Result<Option<Carried>> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let mut open = self.lock()?;
+        let begins = open.end.last.is_none();
+        self.check_noted_head(&open.end, begins)?;
+        reservation::last(&mut open, key)
+    }
+
     /// Where the journal ends; nothing when it has not begun. Errors: as [`Journal::append`].
     pub fn head(&self) -> Result<Option<JournalHead>> {
         if !self.path.exists() {
@@ -124,10 +146,12 @@ impl Journal {
     }
 
     /// Closes the file and begins a new one in its place; the old one gets `archive` as its name. The chain goes on: the
-    /// first entry of the new file has the next number and names the hash of the old one's last.
+    /// first entry of the new file has the next number, names the hash of the old one's last, and carries the last
+    /// reservation of every LMS key.
     ///
     /// A crash on the way leaves the journal under its name and complete; the same call finishes what was begun. Errors:
-    /// as [`Journal::append`]; [`Code::FileExists`] for the archive's name.
+    /// as [`Journal::append`]; [`Code::FileExists`] for the archive's name; [`Code::JournalDamaged`] and
+    /// [`Code::JournalOrder`] where entries cannot be trusted, because one of them may be a reservation.
     pub fn rotate(&self, at: u64, archive: &Path) -> Result<Appended> {
         if archive.exists() && !is_same_file(archive, &self.path) {
             return Err(Code::FileExists.error(format!("{} exists already", archive.display())));
@@ -136,13 +160,15 @@ impl Journal {
         let Some(last) = &open.end.last else {
             return Err(Code::JournalOpen.error(format!("{} has no entries yet", self.path.display())));
         };
-        let torn = open.end.torn.clone();
-        if !matches!(last.event, Event::End) {
+        let (torn, is_ended) = (open.end.torn.clone(), matches!(last.event, Event::End));
+        // Before anything is written: a journal that cannot go on is not ended.
+        let carried = reservation::all(&mut open)?;
+        if !is_ended {
             self.check_noted_head(&open.end, false)?;
             open.write(at, &Record::of(Event::End))?;
             open.sync(false)?;
         }
-        let (head, _new) = open.replace(at, archive)?;
+        let (head, _new) = open.replace(at, archive, carried)?;
         if let Some(noted) = &self.head {
             noted.advance(&head)?;
         }
@@ -231,7 +257,7 @@ impl Open<'_> {
 
     /// Begins the next file beside this ended one, then gives each its name: the journal's name never leads nowhere. The
     /// new file comes back locked.
-    fn replace(&self, at: u64, archive: &Path) -> Result<(JournalHead, File)> {
+    fn replace(&self, at: u64, archive: &Path, carried: Vec<Carried>) -> Result<(JournalHead, File)> {
         let failed = |error| cannot_append(self.path, &error);
         let beside = beside(self.path, ".new");
         let _ = fs::remove_file(&beside);
@@ -239,7 +265,7 @@ impl Open<'_> {
             last: self.end.last.clone(),
             ..End::default()
         };
-        let (entry, line) = end.next(at, &Record::of(Event::Begin))?;
+        let (entry, line) = end.next(at, &Record::of(Event::Begin(carried)))?;
         let head = entry.head();
         let mut file = create_new(&beside).map_err(failed)?;
         lock_file(&beside, &file)?;

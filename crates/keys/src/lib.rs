@@ -4,7 +4,7 @@
 //! encrypted files ([`file`]) are one kind; hardware and external signers stand behind the same trait.
 //!
 //! No terminal, no environment, no clock: passphrases come in as bytes, and the operating system's random generator is
-//! the only thing asked for.
+//! the only thing asked for; beside the tools of a TPM, where an LMS key is bound to one ([`lms::tpm`]).
 #![forbid(unsafe_code)]
 
 pub mod backup;

@@ -285,8 +285,8 @@ pub enum DevelopmentOnly {
     File,
     /// It is behind a signing service, which signs without people.
     SigningService,
-    /// It is an LMS key whose state is a file: a copy put back signs twice with one index and gives the key away. In
-    /// production the tree belongs into a hardware module that counts for itself.
+    /// It is an LMS key that is only files, its counter too: copies that are put back together sign twice with one index and
+    /// give the key away. With a counter in a TPM it is a [`DevelopmentOnly::File`] like any other.
     LmsFile,
     /// The token would give it away: it is extractable, or not sensitive.
     Extractable,
@@ -302,7 +302,9 @@ impl fmt::Display for DevelopmentOnly {
             }
             Self::Unencrypted => f.write_str("the key file is not encrypted: whoever copies it can sign"),
             Self::File => f.write_str("the key is in a file: whoever copies it and learns its passphrase can sign"),
-            Self::LmsFile => f.write_str("an LMS key in a file: a copy that is put back gives it away"),
+            Self::LmsFile => {
+                f.write_str("an LMS key that is only files, its counter too: a copy that is put back gives it away")
+            }
         }
     }
 }

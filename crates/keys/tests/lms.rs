@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use ampoule_keys::file::{FileKey, LockedKey};
 use ampoule_keys::lms::{
-    CounterFile, FEW_LEFT, Ledger, OutsideCounter, Set, State, StateFile, StateStore, Usage, create, state_path,
+    Binding, Count, CounterFile, FEW_LEFT, Ledger, NewCounter, OutsideCounter, Set, State, StateFile, StateStore,
+    Usage, create, state_path,
 };
 use ampoule_keys::{
     Code, Content, DevelopmentOnly, Error, Job, Object, Passphrase, PublicKey, Purpose, Result, SignatureAlgorithm,
@@ -55,7 +56,13 @@ impl Desk {
             folder: tempfile::tempdir().unwrap(),
             medium: tempfile::tempdir().unwrap(),
         };
-        let key = create(&desk.key(), set, &desk.counter(), &Passphrase::new(PASSPHRASE)).unwrap();
+        let key = create(
+            &desk.key(),
+            set,
+            &NewCounter::File(desk.counter()),
+            &Passphrase::new(PASSPHRASE),
+        )
+        .unwrap();
         (desk, key)
     }
 
@@ -198,6 +205,19 @@ fn indices_go_up_over_restarts_until_the_key_is_used_up() {
     assert_eq!(key.development_only(), Some(DevelopmentOnly::LmsFile));
 }
 
+/// Below 20, and below a tenth of a larger key.
+#[test]
+fn a_key_is_nearly_over_below_twenty_and_below_a_tenth() {
+    let is_nearly_over = |left, total| {
+        let counter = String::new();
+        Usage { total, left, counter }.is_nearly_over()
+    };
+    for (total, enough) in [(32, 20), (1024, 102), (32768, 3276)] {
+        assert!(!is_nearly_over(enough, total), "{total}");
+        assert!(is_nearly_over(enough - 1, total) && is_nearly_over(0, total), "{total}");
+    }
+}
+
 #[test]
 fn signers_that_race_get_different_indices() {
     let (desk, _) = Desk::new(small());
@@ -264,16 +284,40 @@ fn nothing_is_made_over_a_file_and_nothing_is_left_behind() {
     let (desk, _) = Desk::new(small());
     let passphrase = Passphrase::new(PASSPHRASE);
     let fresh = desk.folder.path().join("fresh.pem");
-    let again = create(&desk.key(), small(), &desk.medium.path().join("c"), &passphrase).map(|_| ());
-    assert!(again.unwrap_err().is(Code::KeyExists));
-    let used = create(&fresh, small(), &desk.counter(), &passphrase).map(|_| ());
-    assert!(used.unwrap_err().is(Code::KeyExists));
-    let nowhere = create(&fresh, small(), &desk.medium.path().join("no/such"), &passphrase).map(|_| ());
-    assert!(nowhere.unwrap_err().is(Code::LmsCounterMissing));
+    let medium = |name: &str| NewCounter::File(desk.medium.path().join(name));
+    let refusal =
+        |key: &Path, counter: &NewCounter| create(key, small(), counter, &passphrase).map(|_| ()).unwrap_err();
+    assert!(refusal(&desk.key(), &medium("c")).is(Code::KeyExists));
+    assert!(refusal(&fresh, &NewCounter::File(desk.counter())).is(Code::KeyExists));
+    assert!(refusal(&fresh, &medium("no/such")).is(Code::LmsCounterMissing));
+    assert!(refusal(&fresh, &medium("two\nlines")).is(Code::Argument));
     let unwritable = desk.folder.path().join("no/such.pem");
-    let counter = desk.medium.path().join("d");
-    assert!(create(&unwritable, small(), &counter, &passphrase).is_err());
-    assert!(!counter.exists() && !fresh.exists());
+    refusal(&unwritable, &medium("d"));
+    assert!(!desk.medium.path().join("d").exists() && !fresh.exists());
+}
+
+/// A state of version 1 signs on, and is of version 2 then.
+#[test]
+fn a_state_of_version_1_goes_on() {
+    let (desk, key) = Desk::new(small());
+    let counter = desk.counter();
+    let lines = |title: &str, kind: &str| {
+        let id: String = (key.public_key().thumbprint().iter())
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let counter = counter.display();
+        let text = format!("{title}\nkey {id}\ncounter {kind}{counter}\nnext 0\nreserving -\n");
+        let sum: String = (trust::Sha256::of(text.as_bytes()).iter())
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("{text}sum {sum}\n")
+    };
+    let read = || std::fs::read_to_string(desk.state()).unwrap();
+    assert_eq!(read(), lines("ampoule-lms-state-2", "file "));
+    std::fs::write(desk.state(), lines("ampoule-lms-state-1", "")).unwrap();
+    assert_eq!(index(&sign(&desk.open(), b"x").unwrap()), 0);
+    assert!(read().starts_with("ampoule-lms-state-2\n"));
+    assert_eq!(index(&sign(&desk.open(), b"x").unwrap()), 1);
 }
 
 /// A line that a crash cut short is completed, at whatever byte; what cannot be its beginning is damage.
@@ -282,13 +326,13 @@ fn a_torn_counter_line_is_completed() {
     let (desk, key) = Desk::new(small());
     let id = key.public_key().thumbprint();
     let before = std::fs::read(desk.counter()).unwrap();
-    let raise = || CounterFile::open(&desk.counter(), id)?.raise(0, 1);
+    let raise = || CounterFile::open(&desk.counter(), id)?.raise(&Count::of(0)).map(drop);
     raise().unwrap();
     let after = std::fs::read(desk.counter()).unwrap();
     for len in before.len()..after.len() {
         std::fs::write(desk.counter(), &after[..len]).unwrap();
         assert_eq!(
-            CounterFile::open(&desk.counter(), id).unwrap().read().unwrap(),
+            CounterFile::open(&desk.counter(), id).unwrap().read().unwrap().given,
             0,
             "{len}"
         );
@@ -355,12 +399,13 @@ impl StateStore for Shared {
 }
 
 impl OutsideCounter for Shared {
-    fn read(&mut self) -> Result<u32> {
-        Ok(self.0.borrow().counted)
+    fn read(&mut self) -> Result<Count> {
+        Ok(Count::of(self.0.borrow().counted))
     }
-    fn raise(&mut self, from: u32, to: u32) -> Result<()> {
-        assert_eq!((self.0.borrow().counted, from + 1), (from, to));
-        self.0.borrow_mut().write(|medium| medium.counted = to)
+    fn raise(&mut self, from: &Count) -> Result<Count> {
+        assert_eq!(self.0.borrow().counted, from.given);
+        self.0.borrow_mut().write(|medium| medium.counted += 1)?;
+        self.read()
     }
     fn describe(&self) -> String {
         "counter".into()
@@ -369,7 +414,9 @@ impl OutsideCounter for Shared {
 
 impl Shared {
     fn new() -> Shared {
-        let state = State::new([1; 32], "counter".into()).to_text().into_bytes();
+        let state = State::new([1; 32], Binding::File("counter".into()))
+            .to_text()
+            .into_bytes();
         Shared(Rc::new(RefCell::new(Medium {
             state,
             ..Medium::default()

@@ -41,6 +41,11 @@ const TOOLS: &[Tool] = &[
         packages: &["softhsm2", "opensc", "openssl"],
     },
     Tool {
+        what: "a TPM 2.0 in software, and the tools that speak to one",
+        present: || sh::exists("swtpm") && sh::exists("tpm2_nvincrement"),
+        packages: &["swtpm", "swtpm-tools", "tpm2-tools"],
+    },
+    Tool {
         what: "git",
         present: || sh::exists("git"),
         packages: &["git"],

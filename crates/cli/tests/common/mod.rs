@@ -61,6 +61,7 @@ impl Desk {
             .env("AMPOULE_JOURNAL", self.path("journal.jsonl"))
             .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .env("TPM2TOOLS_TCTI", format!("swtpm:path={}", self.path("tpm").display()))
     }
 
     /// Runs `ampoule` where no file can get longer than 1 KiB, as on a disk that is nearly full, with a journal of its own.

@@ -58,8 +58,11 @@ pub type Facts = BTreeMap<String, String>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A journal file begins.
-    Begin,
+    /// A journal file begins; of every LMS key that the files before know it carries the last reservation.
+    Begin(Vec<Carried>),
+    /// Indices of an LMS key were given away, or the key was bound to this journal. Written before anything is signed
+    /// with the index.
+    Reservation(Reservation),
     /// A signature was made, and is released once this entry is durable.
     Signature(Signed),
     /// A signing service refused to sign.
@@ -79,6 +82,32 @@ pub struct Signed {
     pub key: Key,
     /// SHA-256 of the signature.
     pub signature: Digest,
+}
+
+/// The state of an LMS key that is bound to this journal; see [`crate::lms`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reservation {
+    /// The key.
+    pub key: Key,
+    /// How many indices are given away, with the one that this entry reserves; 0 in the entry that binds the key.
+    pub given: u32,
+    /// The key's reservation before this one; none in the entry that binds the key.
+    pub after: Option<JournalHead>,
+}
+
+/// The last reservation of an LMS key, as the beginning of a file repeats it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    /// The key's reservation before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<JournalHead>,
+    /// How many indices are given away.
+    pub given: u32,
+    /// The key id.
+    pub key: Digest,
+    /// The entry that says so.
+    pub last: JournalHead,
 }
 
 /// A request that was refused.
@@ -321,6 +350,8 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<By>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    carried: Option<Vec<Carried>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<Facts>,
@@ -333,6 +364,8 @@ struct Line {
     previous: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<RefusalLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reservation: Option<ReservationLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,6 +383,7 @@ enum Kind {
     Begin,
     Signature,
     Refusal,
+    Reservation,
     End,
 }
 
@@ -360,11 +394,20 @@ struct RefusalLine {
     what: String,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReservationLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<JournalHead>,
+    given: u32,
+}
+
 impl Line {
     fn of(entry: &Entry, hash: Option<Digest>) -> Line {
         let mut line = Line {
             at: entry.at,
             by: (entry.by != By::default()).then(|| entry.by.clone()),
+            carried: None,
             content: None,
             facts: (!entry.facts.is_empty()).then(|| entry.facts.clone()),
             hash,
@@ -373,6 +416,7 @@ impl Line {
             number: entry.number,
             previous: entry.previous,
             refusal: None,
+            reservation: None,
             signature: None,
             torn: entry.torn.clone(),
             v: VERSION,
@@ -385,7 +429,18 @@ impl Line {
 
     fn set_event(&mut self, event: &Event) {
         match event {
-            Event::Begin => self.kind = Kind::Begin,
+            Event::Begin(carried) => {
+                self.kind = Kind::Begin;
+                self.carried = (!carried.is_empty()).then(|| carried.clone());
+            }
+            Event::Reservation(reservation) => {
+                self.kind = Kind::Reservation;
+                self.key = Some(reservation.key.clone());
+                self.reservation = Some(ReservationLine {
+                    after: reservation.after,
+                    given: reservation.given,
+                });
+            }
             Event::End => self.kind = Kind::End,
             Event::Signature(signed) => {
                 self.kind = Kind::Signature;
@@ -407,17 +462,22 @@ impl Line {
 
     /// The entry, if the members are those of its kind.
     fn into_entry(self) -> Option<Entry> {
-        let event = match (
-            self.kind,
-            self.what,
-            self.content,
-            self.key,
-            self.signature,
-            self.refusal,
-        ) {
-            (Kind::Begin, None, None, None, None, None) => Event::Begin,
-            (Kind::End, None, None, None, None, None) => Event::End,
-            (Kind::Signature, Some(what), Some(content), Some(key), Some(signature), None) => {
+        let place = Entry {
+            number: self.number,
+            previous: self.previous,
+            hash: self.hash?,
+            at: self.at,
+            event: Event::End,
+            by: self.by.unwrap_or_default(),
+            why: self.why,
+            facts: self.facts.unwrap_or_default(),
+            torn: self.torn,
+        };
+        let members = (self.carried, self.what, self.content, self.key, self.signature);
+        let event = match (self.kind, members, self.refusal, self.reservation) {
+            (Kind::Begin, (carried, None, None, None, None), None, None) => Event::Begin(carried.unwrap_or_default()),
+            (Kind::End, (None, None, None, None, None), None, None) => Event::End,
+            (Kind::Signature, (None, Some(what), Some(content), Some(key), Some(signature)), None, None) => {
                 Event::Signature(Signed {
                     what,
                     content,
@@ -425,24 +485,21 @@ impl Line {
                     signature,
                 })
             }
-            (Kind::Refusal, object, None, None, None, Some(refusal)) => Event::Refusal(Refusal {
+            (Kind::Refusal, (None, object, None, None, None), Some(refusal), None) => Event::Refusal(Refusal {
                 number: refusal.number,
                 what: refusal.what,
                 object,
             }),
+            (Kind::Reservation, (None, None, None, Some(key), None), None, Some(line)) => {
+                Event::Reservation(Reservation {
+                    key,
+                    given: line.given,
+                    after: line.after,
+                })
+            }
             _ => return None,
         };
-        (self.v == VERSION).then_some(Entry {
-            number: self.number,
-            previous: self.previous,
-            hash: self.hash?,
-            at: self.at,
-            event,
-            by: self.by.unwrap_or_default(),
-            why: self.why,
-            facts: self.facts.unwrap_or_default(),
-            torn: self.torn,
-        })
+        (self.v == VERSION).then_some(Entry { event, ..place })
     }
 
     fn to_json(&self) -> Vec<u8> {
@@ -555,7 +612,44 @@ mod tests {
         let Event::Signature(Signed { what, .. }) = signed() else {
             unreachable!()
         };
-        vec![Event::Begin, Event::End, signed(), refusal(None), refusal(Some(what))]
+        vec![
+            Event::Begin(vec![]),
+            Event::Begin(vec![carried(None), carried(Some(head(3)))]),
+            Event::End,
+            signed(),
+            refusal(None),
+            refusal(Some(what)),
+            reservation(None),
+            reservation(Some(head(3))),
+        ]
+    }
+
+    fn head(number: u64) -> JournalHead {
+        JournalHead {
+            number,
+            hash: Digest([5; 32]),
+        }
+    }
+
+    fn carried(after: Option<JournalHead>) -> Carried {
+        Carried {
+            after,
+            given: 4,
+            key: Digest([3; 32]),
+            last: head(6),
+        }
+    }
+
+    fn reservation(after: Option<JournalHead>) -> Event {
+        Event::Reservation(Reservation {
+            key: Key {
+                algorithm: "lms-h10-w4".into(),
+                custody: "file a".into(),
+                id: Digest([3; 32]),
+            },
+            given: 4,
+            after,
+        })
     }
 
     #[test]
@@ -616,6 +710,35 @@ mod tests {
         assert_eq!(String::from_utf8(entry.to_line()).unwrap(), expected);
     }
 
+    /// The forms of version 1 that belong to LMS keys.
+    #[test]
+    fn golden_reservation_and_carried() {
+        let line = |event| {
+            let entry = Entry::new(2, Digest([0xab; 32]), 7, &Record::of(event), None);
+            let line = String::from_utf8(entry.to_line()).unwrap();
+            line.replace(&format!(r#""hash":"{}","#, entry.hash), "")
+        };
+        let [key, hash, previous] = ["03", "05", "ab"].map(|byte| byte.repeat(32));
+        let expected = format!(
+            concat!(
+                r#"{{"at":7,"key":{{"algorithm":"lms-h10-w4","custody":"file a","id":"{}"}},"kind":"reservation","number":2,"#,
+                r#""previous":"{}","reservation":{{"after":"{}@3","given":4}},"v":1}}"#,
+                "\n"
+            ),
+            key, previous, hash,
+        );
+        assert_eq!(line(reservation(Some(head(3)))), expected);
+        let expected = format!(
+            concat!(
+                r#"{{"at":7,"carried":[{{"after":"{}@3","given":4,"key":"{}","last":"{}@6"}}],"kind":"begin","number":2,"#,
+                r#""previous":"{}","v":1}}"#,
+                "\n"
+            ),
+            hash, key, hash, previous,
+        );
+        assert_eq!(line(Event::Begin(vec![carried(Some(head(3)))])), expected);
+    }
+
     /// By `sha256sum` over the golden line without its member `hash`.
     const GOLDEN_HASH: &str = "1b99df418b806e2262c87d86fa70ec05816de57ee9f4bb01e03ce5c86ad0eb43";
 
@@ -635,7 +758,7 @@ mod tests {
 
     #[test]
     fn a_line_of_another_version_or_with_more_members_is_no_entry() {
-        let line = String::from_utf8(entry(Event::Begin).to_line()).unwrap();
+        let line = String::from_utf8(entry(Event::Begin(vec![])).to_line()).unwrap();
         for (from, to) in [
             (r#""v":1"#, r#""v":2"#),
             (r#""v":1"#, r#""v":1,"x":1"#),

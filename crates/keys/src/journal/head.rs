@@ -2,14 +2,16 @@
 //!
 //! A chain proves that nothing in its middle was changed; that nothing is missing at its end is only known to whoever
 //! remembers the end. A [`HeadFile`] on another medium does (a USB stick, a share with other owners), and so does a
-//! person who writes `HASH@NUMBER` down. The same file is the outside counter to which the state of an LMS key is bound:
-//! it only grows.
+//! person who writes `HASH@NUMBER` down. With its journal the same file is an outside counter to which the state of an LMS
+//! key can be bound ([`crate::lms`]): it only grows.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::{Digest, beside, sync_folder};
 use crate::{Code, Error, Result};
@@ -18,7 +20,8 @@ use crate::{Code, Error, Result};
 const HEAD_FILE_BYTES_MAX: u64 = 256;
 
 /// Where a journal ends: number and hash of its last entry. Written `HASH@NUMBER`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct JournalHead {
     /// The number of the last entry.
     pub number: u64,
@@ -42,6 +45,20 @@ impl FromStr for JournalHead {
             hash: hash.parse()?,
             number: number.parse().map_err(|_| FORM)?,
         })
+    }
+}
+
+impl TryFrom<String> for JournalHead {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<JournalHead, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<JournalHead> for String {
+    fn from(head: JournalHead) -> String {
+        head.to_string()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Digest, ENTRY_BYTES_MAX, Entry, Event, JournalHead, TORN_BYTES_MAX, 
 use crate::{Code, Error, Result};
 
 /// Bytes of a line at most: an entry behind torn writes.
-const LINE_BYTES_MAX: usize = ENTRY_BYTES_MAX + TORN_BYTES_MAX;
+pub(super) const LINE_BYTES_MAX: usize = ENTRY_BYTES_MAX + TORN_BYTES_MAX;
 /// Findings that are kept; a file that is something else altogether would give one for each line.
 pub const FINDINGS_MAX: usize = 1_000;
 
@@ -179,6 +179,8 @@ pub struct Report {
     pub entries: u64,
     /// Signatures among them.
     pub signatures: u64,
+    /// Reservations of LMS keys among them, with those that only bind a key.
+    pub reservations: u64,
     /// The entry with which the first file starts.
     pub first: Option<JournalHead>,
     /// The last whole entry.
@@ -269,7 +271,7 @@ pub(super) fn contains(path: &Path, head: &JournalHead) -> Result<()> {
     for line in Lines::open(path)? {
         if let Line::Entry(entry) = line.map_err(|error| cannot_read(path, &error))? {
             let follows = entry.previous == head.hash && entry.number == head.number + 1;
-            if entry.head() == *head || follows && matches!(entry.event, Event::Begin) {
+            if entry.head() == *head || follows && matches!(entry.event, Event::Begin(_)) {
                 return Ok(());
             }
         }
@@ -357,7 +359,7 @@ impl Chain {
 
     /// A file starts with an entry that says so, and nothing else does; nothing but another file follows its end.
     fn check_place(&mut self, entry: &Entry, path: &Path, line: u64) {
-        let begins = matches!(entry.event, Event::Begin);
+        let begins = matches!(entry.event, Event::Begin(_));
         let after_end = self.last.as_ref().is_some_and(|last| last.is_end);
         match (line == 1, begins) {
             (true, true) => {}
@@ -373,6 +375,7 @@ impl Chain {
         let report = &mut self.report;
         report.entries += 1;
         report.signatures += u64::from(matches!(entry.event, Event::Signature(_)));
+        report.reservations += u64::from(matches!(entry.event, Event::Reservation(_)));
         report.torn += u64::from(entry.torn.is_some());
         report.first = report.first.or(Some(entry.head()));
         report.last = Some(entry.head());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use trust::Sha256;
 
 use super::state::{hex, new_file, sync_folder};
+use crate::journal::JournalHead;
 use crate::{Code, Error, Result};
 
 /// First word of a counter file: what it is, and the version of its form.
@@ -19,17 +20,50 @@ pub const COUNTER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const LOCK_TRIES_MAX: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A number that never falls, kept where a copy of the state does not reach.
-///
-/// [`CounterFile`] is one on another medium. A TPM's NV counter (TPM2_NV_Increment) and the head of the signing journal
-/// fit behind the same trait: both can be read, and both only grow.
+/// A number that never falls, kept where a copy of the state does not reach: [`CounterFile`] on another medium, the
+/// signing journal ([`super::JournalCounter`]), an NV counter of a TPM ([`super::TpmCounter`]).
 pub trait OutsideCounter {
-    /// How many indices were ever given away. Errors: [`Code::LmsCounterMissing`], [`Code::LmsCounterDamaged`].
-    fn read(&mut self) -> Result<u32>;
-    /// Raises the number by one, from `from` to `to`, durably before it returns. When it fails, either may be the case.
-    fn raise(&mut self, from: u32, to: u32) -> Result<()>;
+    /// Where it stands. Errors: [`Code::LmsCounterMissing`], [`Code::LmsCounterDamaged`], [`Code::LmsForeign`]; of a TPM
+    /// also [`Code::LmsTpm`], of a journal those of [`Journal::last_reservation`](crate::journal::Journal).
+    fn read(&mut self) -> Result<Count>;
+    /// Raises the number by one, from exactly where it was read, durably before it returns. When it fails, either may be
+    /// the case; of two that raise it from the same place at most one succeeds ([`Code::LmsBusy`] for the other).
+    fn raise(&mut self, from: &Count) -> Result<Count>;
     /// Its name for people.
     fn describe(&self) -> String;
+}
+
+impl<C: OutsideCounter + ?Sized> OutsideCounter for Box<C> {
+    fn read(&mut self) -> Result<Count> {
+        (**self).read()
+    }
+    fn raise(&mut self, from: &Count) -> Result<Count> {
+        (**self).raise(from)
+    }
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}
+
+/// Where a counter stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Count {
+    /// How many indices were ever given away.
+    pub given: u32,
+    /// The reservation that was the last, where the counter has them by name: a journal.
+    pub last: Option<JournalHead>,
+    /// The one before it.
+    pub after: Option<JournalHead>,
+}
+
+impl Count {
+    /// Of a counter that is a number and nothing else.
+    pub fn of(given: u32) -> Count {
+        Count {
+            given,
+            ..Count::default()
+        }
+    }
 }
 
 /// A counter in a file that is only appended to: one line for each index, chained by hashes. Opening takes its lock.
@@ -105,19 +139,20 @@ impl CounterFile {
 }
 
 impl OutsideCounter for CounterFile {
-    fn read(&mut self) -> Result<u32> {
-        self.parse().map(|(count, ..)| count)
+    fn read(&mut self) -> Result<Count> {
+        self.parse().map(|(count, ..)| Count::of(count))
     }
 
-    fn raise(&mut self, from: u32, to: u32) -> Result<()> {
+    fn raise(&mut self, from: &Count) -> Result<Count> {
         let (count, hash, torn) = self.parse()?;
-        if count != from || from.checked_add(1) != Some(to) {
+        if count != from.given {
             return Err(Code::LmsBusy.error(format!("the LMS counter {} moved in the meantime", self.path.display())));
         }
         let (line, _) = line_after(count, &hash);
         let left = line.get(torn.len()..).unwrap_or_default();
         let written = self.file.write_all(left.as_bytes()).and_then(|()| self.file.sync_all());
-        written.map_err(|error| not_written(&self.path, &error))
+        written.map_err(|error| not_written(&self.path, &error))?;
+        Ok(Count::of(count + 1))
     }
 
     fn describe(&self) -> String {
@@ -143,7 +178,8 @@ fn read_all(file: &mut File) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
+/// Takes the lock of a file. Error: [`Code::LmsBusy`] after ten seconds.
+pub(super) fn lock(file: &File, path: &Path) -> Result<()> {
     for _ in 0..LOCK_TRIES_MAX {
         match file.try_lock() {
             Ok(()) => return Ok(()),
@@ -151,7 +187,7 @@ fn lock(file: &File, path: &Path) -> Result<()> {
             Err(TryLockError::Error(error)) => return Err(not_read(path, &error)),
         }
     }
-    Err(Code::LmsBusy.error(format!("another signer holds the LMS counter {}", path.display())))
+    Err(Code::LmsBusy.error(format!("another signer holds {}", path.display())))
 }
 
 fn missing(path: &Path) -> Error {

@@ -4,6 +4,8 @@
 //! done. A crash after any of them leaves either everything as it was or an intention; an intention is never signed with
 //! but burnt, because nobody can know whether the signature left. What is neither is a copy, an old state, or another
 //! key's, and is refused.
+//!
+//! docs/post-quantum.md describes the file.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -12,11 +14,15 @@ use std::path::{Path, PathBuf};
 
 use trust::Sha256;
 
-use super::counter::OutsideCounter;
+use super::counter::{Count, OutsideCounter};
+use super::tpm::NvCounter;
+use crate::journal::JournalHead;
 use crate::{Code, Error, Result};
 
 /// First line of a state file: what it is, and the version of its form.
-const TITLE: &str = "ampoule-lms-state-1";
+const TITLE: &str = "ampoule-lms-state-2";
+/// The version before, which knew counters in files only; read, and written as version 2 with the next reservation.
+const TITLE_1: &str = "ampoule-lms-state-1";
 /// Bytes of a state file at most.
 pub const STATE_BYTES_MAX: u64 = 8 * 1024;
 
@@ -25,20 +31,100 @@ pub const STATE_BYTES_MAX: u64 = 8 * 1024;
 pub struct State {
     /// Thumbprint of the key.
     pub key: [u8; 32],
-    /// Where the outside counter is.
-    pub counter: PathBuf,
+    /// What it is bound to.
+    pub binding: Binding,
     /// The index that the next signature will have: all below are used or burnt.
     pub next: u32,
     /// What `next` was about to become when this was written.
     pub reserving: Option<u32>,
 }
 
+/// The counter outside to which a state is bound.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// A counter file.
+    File(PathBuf),
+    /// The signing journal.
+    Journal {
+        /// Its file.
+        journal: PathBuf,
+        /// The file on another medium that holds its end.
+        head: PathBuf,
+        /// The entry with the last reservation that this state knows of.
+        last: JournalHead,
+    },
+    /// An NV counter of a TPM.
+    Tpm(NvCounter),
+}
+
+impl Binding {
+    /// As a person reads it.
+    pub fn describe(&self) -> String {
+        match self {
+            Binding::File(path) => path.display().to_string(),
+            Binding::Journal { journal, head, .. } => {
+                format!("signing journal {}, its head in {}", journal.display(), head.display())
+            }
+            Binding::Tpm(counter) => counter.to_string(),
+        }
+    }
+
+    /// The reservation of which the state knows, where the counter has them by name.
+    fn last(&self) -> Option<JournalHead> {
+        match self {
+            Binding::Journal { last, .. } => Some(*last),
+            _ => None,
+        }
+    }
+
+    /// The same counter, after it was found here.
+    fn at(&self, count: &Count) -> Binding {
+        match (self, count.last) {
+            (Binding::Journal { journal, head, .. }, Some(last)) => Binding::Journal {
+                journal: journal.clone(),
+                head: head.clone(),
+                last,
+            },
+            _ => self.clone(),
+        }
+    }
+
+    /// The lines of a state: one, and for a journal the two paths.
+    fn to_lines(&self) -> String {
+        match self {
+            Binding::File(path) => format!("counter file {}", path.display()),
+            Binding::Tpm(counter) => format!("counter tpm {counter}"),
+            Binding::Journal { journal, head, last } => {
+                format!(
+                    "counter journal {last}\njournal {}\nhead {}",
+                    journal.display(),
+                    head.display()
+                )
+            }
+        }
+    }
+
+    fn read<'a>(mut value: impl FnMut(&str) -> Option<&'a str>) -> Option<Binding> {
+        let (kind, rest) = value("counter")?.split_once(' ')?;
+        match kind {
+            "file" => Some(Binding::File(rest.into())),
+            "tpm" => rest.parse().ok().map(Binding::Tpm),
+            "journal" => Some(Binding::Journal {
+                last: rest.parse().ok()?,
+                journal: value("journal")?.into(),
+                head: value("head")?.into(),
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl State {
     /// Of a new key.
-    pub fn new(key: [u8; 32], counter: PathBuf) -> State {
+    pub fn new(key: [u8; 32], binding: Binding) -> State {
         State {
             key,
-            counter,
+            binding,
             next: 0,
             reserving: None,
         }
@@ -46,11 +132,14 @@ impl State {
 
     /// The file: lines of a name and a value, the last one with the SHA-256 of those before.
     pub fn to_text(&self) -> String {
+        self.text(TITLE, &self.binding.to_lines())
+    }
+
+    fn text(&self, title: &str, counter: &str) -> String {
         let reserving = self.reserving.map_or("-".into(), |to| to.to_string());
         let mut text = format!(
-            "{TITLE}\nkey {}\ncounter {}\nnext {}\nreserving {reserving}\n",
+            "{title}\nkey {}\n{counter}\nnext {}\nreserving {reserving}\n",
             hex(&self.key),
-            self.counter.display(),
             self.next,
         );
         let sum = Sha256::of(text.as_bytes());
@@ -58,23 +147,37 @@ impl State {
         text
     }
 
-    /// Reads such a file, strictly: only what [`State::to_text`] writes. `place` is named in the error,
-    /// [`Code::LmsStateDamaged`].
+    /// As version 1 wrote it.
+    fn to_text_1(&self) -> Option<String> {
+        match &self.binding {
+            Binding::File(path) => Some(self.text(TITLE_1, &format!("counter {}", path.display()))),
+            _ => None,
+        }
+    }
+
+    /// Reads such a file, strictly: only what [`State::to_text`] writes, or wrote in version 1. `place` is named in the
+    /// error, [`Code::LmsStateDamaged`].
     pub fn parse(bytes: &[u8], place: &str) -> Result<State> {
         let damaged = || Code::LmsStateDamaged.error(format!("the LMS state {place} is damaged"));
         let state = Self::read(bytes).ok_or_else(damaged)?;
-        (state.to_text().as_bytes() == bytes)
+        let is_1 = bytes.starts_with(TITLE_1.as_bytes());
+        let text = if is_1 { state.to_text_1() } else { Some(state.to_text()) };
+        (text.is_some_and(|text| text.as_bytes() == bytes))
             .then_some(state)
             .ok_or_else(damaged)
     }
 
     fn read(bytes: &[u8]) -> Option<State> {
         let mut lines = std::str::from_utf8(bytes).ok()?.lines();
-        (lines.next()? == TITLE).then_some(())?;
+        let title = lines.next()?;
         let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
         Some(State {
             key: unhex(value("key")?)?,
-            counter: value("counter")?.into(),
+            binding: match title {
+                TITLE => Binding::read(&mut value)?,
+                TITLE_1 => Binding::File(value("counter")?.into()),
+                _ => return None,
+            },
             next: value("next")?.parse().ok()?,
             reserving: match value("reserving")? {
                 "-" => None,
@@ -182,7 +285,8 @@ impl<S: StateStore, C: OutsideCounter> Ledger<S, C> {
     ///
     /// Errors: [`Code::LmsExhausted`]; those of [`Ledger::settle`].
     pub fn reserve(&mut self) -> Result<u32> {
-        let index = self.settle()?;
+        let count = self.settle()?;
+        let index = count.given;
         if index >= self.total {
             return Err(Code::LmsExhausted.error(format!("all {} signatures of this LMS key are used", self.total)));
         }
@@ -192,19 +296,39 @@ impl<S: StateStore, C: OutsideCounter> Ledger<S, C> {
             reserving: Some(to),
             ..state.clone()
         })?;
-        self.counter.raise(index, to)?;
-        self.save(&State { next: to, ..state })?;
+        let count = self.counter.raise(&count)?;
+        self.save(&State {
+            next: to,
+            binding: state.binding.at(&count),
+            ..state
+        })?;
         Ok(index)
     }
 
-    /// Compares state and counter; burns an index that a crash left reserved. Returns how many are used.
+    /// How many indices are used, burnt or under way; compares state and counter, and changes neither.
     ///
-    /// Errors: [`Code::LmsForeign`] another key's; [`Code::LmsStateOld`] the counter is ahead; [`Code::LmsCounterBehind`];
-    /// those of reading and writing both.
-    pub fn settle(&mut self) -> Result<u32> {
+    /// Errors: [`Code::LmsForeign`] another key's, or a counter that went another way; [`Code::LmsStateOld`] the counter is
+    /// ahead; [`Code::LmsCounterBehind`]; those of reading both.
+    pub fn look(&mut self) -> Result<u32> {
+        let (state, _) = self.compare()?;
+        Ok(state.reserving.unwrap_or(state.next))
+    }
+
+    /// Compares state and counter; burns an index that a crash left reserved. Returns where both stand then.
+    ///
+    /// Errors: as [`Ledger::look`]; those of writing both.
+    pub fn settle(&mut self) -> Result<Count> {
+        let (state, count) = self.compare()?;
+        match state.reserving {
+            None => Ok(count),
+            Some(to) => self.burn(&state, count, to),
+        }
+    }
+
+    fn compare(&mut self) -> Result<(State, Count)> {
         let state = self.state()?;
-        let counted = self.counter.read()?;
-        let expected = state.reserving.unwrap_or(state.next);
+        let count = self.counter.read()?;
+        let (counted, expected) = (count.given, state.reserving.unwrap_or(state.next));
         if counted > expected {
             return Err(Code::LmsStateOld.error(format!(
                 "the LMS state {} knows of {expected} signatures and {} of {counted}: it is a copy or an old one",
@@ -220,23 +344,32 @@ impl<S: StateStore, C: OutsideCounter> Ledger<S, C> {
                 state.next
             )));
         }
-        match state.reserving {
-            None => Ok(state.next),
-            Some(to) => self.burn(&state, counted, to),
+        // The state names the last reservation, or the one before where the crash came in between.
+        let known = if counted == state.next { count.last } else { count.after };
+        if known != state.binding.last() {
+            return Err(Code::LmsForeign.error(format!(
+                "{} tells of other reservations than the LMS state {}: one of the two was put back and went on",
+                self.counter.describe(),
+                self.store.describe()
+            )));
         }
+        Ok((state, count))
     }
 
     /// Brings counter and state behind the reserved index without using it.
-    fn burn(&mut self, state: &State, counted: u32, to: u32) -> Result<u32> {
-        if counted < to {
-            self.counter.raise(counted, to)?;
-        }
+    fn burn(&mut self, state: &State, count: Count, to: u32) -> Result<Count> {
+        let count = if count.given < to {
+            self.counter.raise(&count)?
+        } else {
+            count
+        };
         self.save(&State {
             next: to,
             reserving: None,
+            binding: state.binding.at(&count),
             ..state.clone()
         })?;
-        Ok(to)
+        Ok(count)
     }
 
     fn state(&mut self) -> Result<State> {
@@ -299,42 +432,86 @@ pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
 
-    fn state() -> State {
+    fn state(binding: Binding) -> State {
         State {
             key: [0xab; 32],
-            counter: "/media/counter/lms".into(),
+            binding,
             next: 12,
             reserving: Some(13),
         }
     }
 
-    /// The form of version 1, byte for byte.
+    fn bindings() -> [(Binding, String); 3] {
+        let last: JournalHead = format!("{}@77", "cd".repeat(32)).parse().unwrap();
+        let name = format!("000b{}", "ef".repeat(32));
+        let journal = Binding::Journal {
+            journal: "/var/the journal.jsonl".into(),
+            head: "/media/head".into(),
+            last,
+        };
+        [
+            (
+                Binding::File("/media/counter/lms".into()),
+                "counter file /media/counter/lms\n".into(),
+            ),
+            (
+                journal,
+                format!("counter journal {last}\njournal /var/the journal.jsonl\nhead /media/head\n"),
+            ),
+            (
+                Binding::Tpm(format!("0x01800016 {name} 41").parse().unwrap()),
+                format!("counter tpm 0x01800016 {name} 41\n"),
+            ),
+        ]
+    }
+
+    fn with_sum(text: String) -> String {
+        format!("{text}sum {}\n", hex(&Sha256::of(text.as_bytes())))
+    }
+
+    /// The forms of version 2, byte for byte.
     #[test]
-    fn golden_state() {
-        let text = "ampoule-lms-state-1\n\
-                    key abababababababababababababababababababababababababababababababab\n\
-                    counter /media/counter/lms\n\
-                    next 12\n\
-                    reserving 13\n";
-        let file = format!("{text}sum {}\n", hex(&Sha256::of(text.as_bytes())));
-        assert_eq!(state().to_text(), file);
-        assert_eq!(State::parse(file.as_bytes(), "").unwrap(), state());
+    fn golden_states() {
+        for (binding, lines) in bindings() {
+            let key = "ab".repeat(32);
+            let file = with_sum(format!(
+                "ampoule-lms-state-2\nkey {key}\n{lines}next 12\nreserving 13\n"
+            ));
+            assert_eq!(state(binding.clone()).to_text(), file);
+            assert_eq!(State::parse(file.as_bytes(), "").unwrap(), state(binding));
+        }
+    }
+
+    /// Version 1 is read, and is written as version 2 from then on.
+    #[test]
+    fn golden_state_of_version_1() {
+        let file = with_sum(
+            "ampoule-lms-state-1\n\
+             key abababababababababababababababababababababababababababababababab\n\
+             counter /media/counter/lms\n\
+             next 12\n\
+             reserving 13\n"
+                .into(),
+        );
+        let [(binding, _), ..] = bindings();
+        let read = State::parse(file.as_bytes(), "").unwrap();
+        assert_eq!(read, state(binding));
+        assert!(read.to_text().starts_with("ampoule-lms-state-2\n"));
     }
 
     #[test]
     fn every_changed_byte_and_every_cut_is_refused() {
-        let file = state().to_text().into_bytes();
-        for at in 0..file.len() {
-            let mut changed = file.clone();
-            changed[at] ^= 1;
-            assert!(
-                State::parse(&changed, "").unwrap_err().is(Code::LmsStateDamaged),
-                "{at}"
-            );
-            assert!(
-                State::parse(&file[..at], "").unwrap_err().is(Code::LmsStateDamaged),
-                "{at}"
-            );
+        let refused = |bytes: &[u8]| State::parse(bytes, "").unwrap_err().is(Code::LmsStateDamaged);
+        for (binding, _) in bindings() {
+            let file = state(binding).to_text().into_bytes();
+            for at in 0..file.len() {
+                let mut changed = file.clone();
+                changed[at] ^= 1;
+                assert!(refused(&changed), "{at}");
+                assert!(refused(&file[..at]), "{at}");
+            }
         }
+        let mixed = "ampoule-lms-state-1\ncounter tpm 0x01800016 00 1\n";
+        assert!(refused(mixed.as_bytes()));
     }
 }
