@@ -1,5 +1,6 @@
 //! What can sign, wherever its private key lives, and what it is asked to sign.
 
+use std::ops::Deref;
 use std::sync::mpsc;
 use std::{fmt, thread};
 
@@ -51,37 +52,9 @@ pub trait Signer {
     }
 }
 
-impl<S: Signer + ?Sized> Signer for Box<S> {
-    fn public_key(&self) -> &PublicKey {
-        (**self).public_key()
-    }
-
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-
-    fn development_only(&self) -> Option<DevelopmentOnly> {
-        (**self).development_only()
-    }
-
-    fn make_signature(&self, job: &Job<'_>) -> Result<Vec<u8>> {
-        (**self).make_signature(job)
-    }
-
-    fn sign(&self, job: &Job<'_>) -> Result<Signature> {
-        (**self).sign(job)
-    }
-
-    fn sign_shown(&self, job: &Job<'_>, object: &[u8]) -> Result<Signature> {
-        (**self).sign_shown(job, object)
-    }
-
-    fn sign_all(&self, jobs: &[Job<'_>]) -> Result<Vec<Signature>> {
-        (**self).sign_all(jobs)
-    }
-}
-
-impl<S: Signer + ?Sized> Signer for &S {
+/// A signer behind a reference, a box or another pointer. Every method goes on to the one behind it, also those that have
+/// a body above: a pointer to a signer with a journal must not lead past the journal.
+impl<P: Deref<Target: Signer>> Signer for P {
     fn public_key(&self) -> &PublicKey {
         (**self).public_key()
     }
