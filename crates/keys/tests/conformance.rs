@@ -1,76 +1,169 @@
-//! One suite that every signer passes, and what a token's failures end in. SoftHSM is the token, OpenSSL the vault that
-//! nothing can be plugged into, `pkcs11-tool` the second opinion.
+//! One suite that every signer passes: keys in files, keys in a token, a vault that nothing can be plugged into, and a
+//! signing service in front of either. Then what a token's failures end in.
 //!
-//! SoftHSM reads its configuration once per process, so each test with a token runs itself again in a process with a
-//! token folder of its own.
+//! SoftHSM is the token, OpenSSL the vault, `pkcs11-tool` the second opinion.
 
+mod suite;
+
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ampoule_keys as keys;
 use keys::external::ExternalSignature;
+use keys::file::{FileKey, LockedKey};
+use keys::journal::{By, Journal, verify};
+use keys::lms::{self, NewCounter, Set};
 use keys::pkcs11::{Pkcs11Uri, Token};
-use keys::{
-    Code, Content, DevelopmentOnly, Job, Object, Passphrase, PublicKey, Purpose, Result, SignatureAlgorithm, Signer,
-    file,
-};
+use keys::service::client::{Address, ServiceKey};
+use keys::service::policy::Policy;
+use keys::service::server::Service;
+use keys::{Code, Content, DevelopmentOnly, Job, Object, PublicKey, Result, SignatureAlgorithm, Signer, file};
+use suite::softhsm::{PIN, TOKEN, pin, present, run, with_softhsm};
+use suite::{Kind, conforms, job, last_signature, purpose};
 
 const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Esp256, SignatureAlgorithm::Ed25519];
-const PIN: &str = "271828";
 const WRONG_PIN: &str = "314159";
-const TOKEN: &str = "pkcs11:token=conformance";
-
-/// What every signer does.
-fn conforms(signer: &dyn Signer) {
-    conforms_from(0, signer);
-}
-
-/// The same for messages of `len_min` bytes and more.
-fn conforms_from(len_min: usize, signer: &dyn Signer) {
-    let purpose = Purpose {
-        object: Object::Record,
-        subject: "a test".into(),
-        digest: [0; 32],
-    };
-    let key = PublicKey::from_raw(signer.algorithm(), &signer.public_key().raw()).unwrap();
-    let verifier = trust::PORTABLE.find(signer.algorithm()).unwrap();
-    let sign = |content: Content<'_>| {
-        let job = Job {
-            content,
-            purpose: &purpose,
-        };
-        signer.sign(&job).unwrap().as_cose().to_vec()
-    };
-    for len in [len_min, 1, 31, 32, 64, 65, 1000, 1 << 20] {
-        let message: Vec<u8> = (0..len).map(|at| (at * 31 + len) as u8).collect();
-        let (first, second) = message.split_at(len / 3);
-        let mut signature = sign(Content::Message(&[first, b"", second]));
-        verifier.verify(&key.borrow(), &[&message], &signature).unwrap();
-        signature[len % 64] ^= 1;
-        assert!(verifier.verify(&key.borrow(), &[&message], &signature).is_err());
-    }
-    for round in 0..100u8 {
-        let digest = [round; 32];
-        let signature = sign(Content::Digest(&digest));
-        verifier.verify_digest(&key.borrow(), &digest, &signature).unwrap();
-        assert!(
-            verifier
-                .verify_digest(&key.borrow(), &[!round; 32], &signature)
-                .is_err()
-        );
-    }
-    let name = signer.describe();
-    assert!(
-        !name.is_empty() && !name.contains(PIN) && !name.contains('\n'),
-        "{name}"
-    );
-}
+const PASSPHRASE: &str = "four random words here";
 
 #[test]
 fn key_files_conform() {
     for algorithm in ALGORITHMS {
-        conforms(&file::generate(algorithm).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        conforms(&saved(algorithm, folder.path()), &in_a_file());
     }
+}
+
+#[test]
+fn ml_dsa_key_files_conform_and_sign_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let kind = Kind {
+        no_digest: Some(Code::KeyAlgorithm),
+        digests: 3,
+        ..in_a_file()
+    };
+    conforms(&saved(SignatureAlgorithm::MlDsa65, folder.path()), &kind);
+}
+
+#[test]
+fn lms_key_files_conform() {
+    let (folder, medium) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("lms.pem");
+    let set = Set::new(10, 4).unwrap();
+    let counter = NewCounter::File(medium.path().join("counter"));
+    lms::create(&path, set, &counter, &pin(PASSPHRASE)).unwrap();
+    let kind = Kind {
+        development_only: Some(DevelopmentOnly::LmsFile),
+        digests: 10,
+        ..in_a_file()
+    };
+    conforms(&unlocked(&path), &kind);
+}
+
+fn in_a_file() -> Kind<'static> {
+    Kind {
+        development_only: Some(DevelopmentOnly::File),
+        secrets: &[PASSPHRASE],
+        ..Kind::PRODUCTION
+    }
+}
+
+/// A new key, as it comes back from its encrypted file.
+fn saved(algorithm: SignatureAlgorithm, folder: &Path) -> FileKey {
+    let path = folder.join("key.pem");
+    file::generate(algorithm)
+        .unwrap()
+        .save_new(&path, &pin(PASSPHRASE))
+        .unwrap();
+    unlocked(&path)
+}
+
+fn unlocked(path: &Path) -> FileKey {
+    LockedKey::read(path).unwrap().unlock(Some(&pin(PASSPHRASE))).unwrap()
+}
+
+#[test]
+fn a_service_before_key_files_conforms() {
+    for algorithm in ALGORITHMS {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().to_path_buf();
+        serves(|| Box::new(saved(algorithm, &key)));
+    }
+}
+
+#[test]
+fn a_service_before_a_token_conforms() {
+    with_softhsm("a_service_before_a_token_conforms", |module| {
+        for (name, algorithm) in [("a", ALGORITHMS[0]), ("b", ALGORITHMS[1])] {
+            let uri = Pkcs11Uri::parse(&format!("{TOKEN};object={name}")).unwrap();
+            let token = Token::find(&uri, Some(module)).unwrap();
+            token.generate(&uri, algorithm, Some(&pin(PIN))).unwrap();
+            serves(|| Box::new(token.open(&uri, Some(&pin(PIN))).unwrap()));
+        }
+    });
+}
+
+const CLIENT_TOKEN: &str = "secret";
+
+/// The suite for a key behind a service, whose own journal has every signature before its client has it.
+fn serves(open: impl Fn() -> Box<dyn Signer> + Sync) {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, path) = (folder.path().join("sock"), folder.path().join("service.jsonl"));
+    let (journal, listener) = (Journal::at(&path, None), UnixListener::bind(&socket).unwrap());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let serve = || {
+            let open = Box::new(|_: &_| Ok(open()));
+            let service = Service::start(policy(), journal.clone(), By::default(), || 1_764_053_478, open);
+            service.unwrap().serve(&listener, &stop).unwrap();
+        };
+        let serving = scope.spawn(serve);
+        let address = Address::parse(&format!("service:{}?key=ci", socket.display())).unwrap();
+        let asked = std::panic::catch_unwind(|| {
+            let key = ServiceKey::open(address, Some(CLIENT_TOKEN.to_owned().into())).unwrap();
+            conforms(&key, &behind_a_service());
+            let purpose = purpose(Object::Image);
+            let signature = key.sign(&job(Content::Digest(&[8; 32]), &purpose)).unwrap();
+            assert_eq!(last_signature(&path), trust::Sha256::of(signature.as_cose()));
+        });
+        stop.store(true, Ordering::Relaxed);
+        serving.join().unwrap();
+        asked.unwrap();
+    });
+    assert!(verify::files(&[&path], None).unwrap().is_whole());
+}
+
+/// It signs no message that it does not understand.
+fn behind_a_service() -> Kind<'static> {
+    Kind {
+        development_only: Some(DevelopmentOnly::SigningService),
+        lens: &[0, 1, 1000],
+        digests: 20,
+        no_blind_message: Some(Code::ServiceForbidden),
+        secrets: &[CLIENT_TOKEN, PIN],
+        ..Kind::PRODUCTION
+    }
+}
+
+fn policy() -> Policy {
+    let class: String = suite::class().iter().map(|byte| format!("{byte:02x}")).collect();
+    let class = [&class[..8], &class[8..12], &class[12..16], &class[16..20], &class[20..]].join("-");
+    let uid = rustix::process::getuid().as_raw();
+    let allow = |object: &str, more: &str| {
+        format!(
+            "[[client.allow]]\nkey = \"ci\"\nobject = \"{object}\"\nclasses = [\"{class}\"]\nper-hour = 9999\n\
+             per-day = 9999\n{more}\n"
+        )
+    };
+    // printf secret | sha256sum
+    let text = format!(
+        "schema = 1\n[[key]]\nname = \"ci\"\nuri = \"ci.pem\"\nenvironment = \"development\"\n[[client]]\n\
+         name = \"runner\"\nuid = {uid}\n\
+         token-sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n{}{}",
+        allow("release", ""),
+        allow("image", "blind-digests = true"),
+    );
+    Policy::parse(&text, &|_| None).unwrap()
 }
 
 #[test]
@@ -78,10 +171,15 @@ fn a_vault_that_signs_files_conforms() {
     if !present("openssl") {
         return;
     }
+    // OpenSSL's command line signs no empty file.
+    let kind = Kind {
+        lens: &[1, 31, 32, 64, 65, 1000, 1 << 20],
+        digests: 20,
+        ..Kind::PRODUCTION
+    };
     for algorithm in ALGORITHMS {
         let folder = tempfile::tempdir().unwrap();
-        // OpenSSL's command line signs no empty file.
-        conforms_from(1, &Vault::new(folder.path(), algorithm));
+        conforms(&Vault::new(folder.path(), algorithm), &kind);
     }
 }
 
@@ -166,16 +264,24 @@ fn keys_in_a_token_conform_and_two_handles_sign_at_once() {
                 (&made, made.clone())
             );
             assert_eq!(key.development_only(), None);
-            conforms(&key);
+            conforms(&key, &in_a_token());
             std::thread::scope(|scope| {
                 for (key, _) in [open(), open()] {
-                    scope.spawn(move || conforms(&key));
+                    scope.spawn(move || conforms(&key, &in_a_token()));
                 }
             });
             let again = token.generate(&uri, algorithm, Some(&pin(PIN)));
             assert!(again.unwrap_err().is(Code::TokenKeyExists));
         }
     });
+}
+
+fn in_a_token() -> Kind<'static> {
+    Kind {
+        digests: 40,
+        secrets: &[PIN],
+        ..Kind::PRODUCTION
+    }
 }
 
 #[test]
@@ -265,96 +371,13 @@ fn each_failure_of_a_token_has_its_number() {
         let one = token
             .open(&parse(&format!("{TOKEN};object=twice;id=%12")), Some(&pin(PIN)))
             .unwrap();
-        conforms(&one);
+        conforms(&one, &in_a_token());
 
         // Gone between opening and signing.
         std::fs::remove_dir_all(folder.join("tokens")).unwrap();
-        let purpose = Purpose {
-            object: Object::Record,
-            subject: "a test".into(),
-            digest: [0; 32],
-        };
-        let job = Job {
-            content: Content::Digest(&[7; 32]),
-            purpose: &purpose,
-        };
-        assert_eq!(one.sign(&job).unwrap_err().name, "TOKEN_REMOVED");
+        let purpose = purpose(Object::Record);
+        let job = job(Content::Digest(&[7; 32]), &purpose);
+        assert_eq!(code(one.sign(&job).map(drop)), "TOKEN_REMOVED");
+        assert_eq!(code(one.sign_all(&[job; 3]).map(drop)), "TOKEN_REMOVED");
     });
-}
-
-fn pin(text: &str) -> Passphrase {
-    Passphrase::new(text)
-}
-
-/// Runs `story` with SoftHSM's library, in a process whose token folder holds one new token.
-fn with_softhsm(test: &str, story: fn(&Path)) {
-    let places = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so"];
-    let module = places.iter().map(Path::new).find(|path| path.exists());
-    if !present("softhsm2-util") || !present("pkcs11-tool") {
-        return;
-    }
-    let module = module.expect("SoftHSM's library beside its tool");
-    if std::env::var_os("AMPOULE_INNER_TEST").is_some() {
-        return story(module);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("softhsm2.conf");
-    std::fs::create_dir(folder.path().join("tokens")).unwrap();
-    let tokens = folder.path().join("tokens");
-    std::fs::write(
-        &configuration,
-        format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display()),
-    )
-    .unwrap();
-    let mut init = Command::new("softhsm2-util");
-    init.args([
-        "--init-token",
-        "--free",
-        "--label",
-        "conformance",
-        "--so-pin",
-        "0000",
-        "--pin",
-        PIN,
-    ]);
-    assert!(
-        init.env("SOFTHSM2_CONF", &configuration)
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
-    let inner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env("SOFTHSM2_CONF", &configuration)
-        .env("AMPOULE_INNER_TEST", "1")
-        .output()
-        .unwrap();
-    let (said, failed) = (
-        String::from_utf8_lossy(&inner.stdout),
-        String::from_utf8_lossy(&inner.stderr),
-    );
-    assert!(inner.status.success() && said.contains("1 passed"), "{said}\n{failed}");
-}
-
-/// Whether a program is there. In CI it must be; at home its absence is said and skips the test.
-fn present(program: &str) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let present = std::env::split_paths(&folders).any(|folder| folder.join(program).is_file());
-    assert!(present || std::env::var_os("CI").is_none(), "CI needs {program}");
-    if !present {
-        eprintln!("skipped: there is no {program} here; `cargo xtask setup` installs it");
-    }
-    present
-}
-
-fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let failed = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {failed}");
-    String::from_utf8(output.stdout).unwrap()
 }
