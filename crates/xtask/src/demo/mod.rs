@@ -328,8 +328,8 @@ fn recipe(number: u32, target: &str) -> String {
 /// The command that makes `firmware-<firmware>.bin` the image of version `number`.
 fn sign_image(number: u32, counter: u32, firmware: u32, model: &str) -> String {
     format!(
-        "image sign --key {} --root root-1.ampr --version {number}.0.0 --header-size 0x400 --pad-header --slot-size 0x80000 --security-counter \
-         {counter} --vid {VENDOR} --cid {model} firmware-{firmware}.bin image-{number}.bin",
+        "image sign --key {} --root root-1.ampr --version {number}.0.0 --header-size 0x400 --pad-header --slot-size 0x80000 \
+         --security-counter {counter} --vid {VENDOR} --cid {model} firmware-{firmware}.bin image-{number}.bin",
         uri(IMAGE_KEY)
     )
 }
