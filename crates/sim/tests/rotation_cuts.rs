@@ -1,11 +1,11 @@
 //! Power cuts at every operation of a rotation: staged, committed, followed by a release of the new keys, confirmed; and of
-//! a list that revokes the key of the image that runs. After any cut the device runs an image that is authorised or
+//! a list that revokes the key of the image that runs; of two roots in a row and a time. After any cut the device runs an image that is authorised or
 //! pinned, holds root N or N+1, and gets to the end by being sent the same file again.
 
 use ampoule_sim::body::{Body, Boot, Made, Sim, ensure};
 use ampoule_sim::cuts::{Campaign, Findings, Nested, Tally, explore};
 use ampoule_sim::device::{Shape, shapes};
-use ampoule_sim::fixture::{Scheme, revocation_list};
+use ampoule_sim::fixture::{Scheme, revocation_list, time_file};
 use ampoule_sim::line::Line;
 use codec::mcuboot::trailer::SwapType;
 use engine::boot::Reset;
@@ -21,13 +21,16 @@ struct Story {
     old: Made,
     /// A chain, and a release behind it.
     file: Vec<u8>,
-    /// The version of the last root in it.
+    /// The version of the last root in it, and the time that it brings.
     version: u64,
+    time: u64,
     piece: usize,
 }
 
 /// How often a sender tries: once per step of the chain, and once more.
 const SENDINGS_MAX: usize = 4;
+/// Seconds since 1970 that a time file says.
+const TIME: i64 = 1_800_000_000;
 
 impl Story {
     /// Root 2, which drops every key of root 1, in front of a release of the new keys.
@@ -45,6 +48,21 @@ impl Story {
         })
     }
 
+    /// Root 2, which drops every key of root 1, root 3 and the time, for a device that slept.
+    fn walking(shape: Shape, scheme: Scheme, lens: (usize, usize), piece: usize) -> Story {
+        let story = Story::of(shape, scheme, lens, piece, |line| {
+            let second = line.second();
+            let third = second.clone().next().signed(&[&line.keys.next_root]);
+            let time = time_file(TIME, line.first.id, &[&line.keys.distribute]);
+            vec![second.build(), third.build(), time]
+        });
+        Story {
+            version: 3,
+            time: TIME as u64,
+            ..story
+        }
+    }
+
     fn of(shape: Shape, scheme: Scheme, lens: (usize, usize), piece: usize, chain: fn(&Line) -> Vec<Vec<u8>>) -> Story {
         let mut line = Line::sized(shape, scheme, lens.0);
         let new = line
@@ -57,6 +75,7 @@ impl Story {
             line,
             file,
             version: 2,
+            time: 0,
             piece,
         }
     }
@@ -136,6 +155,9 @@ impl Story {
         self.body().boot_steady(sim, "new")?;
         let store = self.body().store(&mut sim.nor).ok_or("no store")?;
         ensure(store.header().pinned.is_none(), || "still pinned".into())?;
+        ensure(store.header().time_floor == self.time, || {
+            format!("the time is {}", store.header().time_floor)
+        })?;
         ensure(self.body().root_version(&mut sim.nor) == Some(self.version), || {
             "not the last root".into()
         })?;
@@ -185,6 +207,8 @@ fn single_cuts_of_a_rotation_on_every_shape() {
         total.add(findings.gather(|| story.cut(format!("rotation {shape}"), torn, &[])));
         let story = Story::revoking(shape, Scheme::TestOnlyHash, lens, piece);
         total.add(findings.gather(|| story.cut(format!("revocation {shape}"), torn, &[])));
+        let story = Story::walking(shape, Scheme::TestOnlyHash, lens, piece);
+        total.add(findings.gather(|| story.cut(format!("two roots and a time {shape}"), torn, &[])));
     }
     total.tell("single cuts of a rotation");
     findings.tell();
@@ -212,6 +236,8 @@ fn cuts_in_a_row_of_a_rotation() {
         let story = Story::revoking(shape, Scheme::TestOnlyHash, (1400, 2200), 700);
         let nested = [Nested::Sample(if soak() { 12 } else { 1 }); 2];
         total.add(findings.gather(|| story.cut(format!("rotation rows {shape}"), 1, &nested)));
+        let story = Story::walking(shape, Scheme::TestOnlyHash, (1400, 2200), 700);
+        total.add(findings.gather(|| story.cut(format!("rows of two roots and a time {shape}"), 1, &nested)));
     }
     total.tell("cuts in a row of a rotation");
     findings.tell();
