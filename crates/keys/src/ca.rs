@@ -17,7 +17,11 @@
 //! | [`authority`] | the CA: reserve, sign, keep, hand out |
 //! | [`roll`] | a new generation of a CA beside the old one |
 //! | [`crl`] | the lists of what was revoked |
+//! | `listing` | how they are made |
 //! | [`verify`] | whether a certificate may be believed, for what, and whom it names |
+//!
+//! Who only has an identity takes the feature `identity`: names, certificates, requests, lists and [`verify`], without
+//! anything that signs or stores.
 //!
 //! No clock, terminal or network: the time comes in as a [`Moment`], private keys as [`crate::Signer`]s, requests as
 //! bytes. A signer that is tied to the signing journal ([`crate::journal::Journaled`]) enters each certificate and each
@@ -31,17 +35,28 @@
 //! Sources: RFC 5280 (certificates and CRLs), RFC 2986 (requests), IEEE 802.1AR (IDevID, LDevID), RFC 4210 section 4.4
 //! (link certificates).
 
+#[cfg_attr(not(feature = "ca"), allow(dead_code, reason = "the CA alone makes certificates"))]
 mod algorithm;
+#[cfg(feature = "ca")]
 pub mod authority;
+#[cfg_attr(not(feature = "ca"), allow(dead_code, reason = "the CA alone makes certificates"))]
 pub mod certificate;
+#[cfg_attr(not(feature = "ca"), allow(dead_code, reason = "the CA alone makes certificates"))]
 pub mod crl;
+#[cfg_attr(not(feature = "ca"), allow(dead_code, reason = "the CA alone makes certificates"))]
 pub mod identity;
+#[cfg(feature = "ca")]
+mod listing;
+#[cfg_attr(not(feature = "ca"), allow(dead_code, reason = "the CA alone makes certificates"))]
 pub mod profile;
 pub mod request;
+#[cfg(feature = "ca")]
 pub mod roll;
+#[cfg(feature = "ca")]
 pub mod store;
 pub mod verify;
 
+#[cfg(feature = "ca")]
 pub use authority::{Ca, Custody, Founding, Issued, Moment, Order};
 pub use certificate::Certificate;
 pub use crl::{Crl, Reason};

@@ -1,5 +1,5 @@
 //! The one table of numbered errors of the host side: 20xx keys, 21xx image and release tooling, 22xx the person's hand
-//! (arguments, files, terminal, serial port), 23xx certificates and the CA.
+//! (arguments, files, terminal, serial port), 23xx certificates and the CA, 24xx the agent on a device.
 //!
 //! Numbers below 2000 are a device's ([`codec::Reason`]) and pass through unchanged. Every error says what happened and
 //! then what to do; a number never changes its meaning.
@@ -201,6 +201,18 @@ codes! {
     CertificatePurpose = 2335, "CERTIFICATE_PURPOSE", "Use a certificate of the profile that is meant for this.";
     CertificateStatus = 2336, "CERTIFICATE_STATUS", "Fetch the newest CRL of every CA in the chain: without it nobody knows whether the certificate was revoked.";
     CertificateName = 2337, "CERTIFICATE_NAME", "The certificate names somebody else, or in no form that is known here.";
+
+    VaultMissing = 2401, "VAULT_MISSING", "Make the vault with `ampoule-agent vault init`, once in the life of the device.";
+    VaultExists = 2402, "VAULT_EXISTS", "Keep the vault that is there; `ampoule-agent vault destroy` gives it up, with everything sealed under it.";
+    VaultDamaged = 2403, "VAULT_DAMAGED", "The file is not what was written, or others may read it (`chmod 600 FILE`); the vault of another device does not help.";
+    VaultStorage = 2404, "VAULT_STORAGE", "Check that the folder exists, that you may write it, that the disk is not full and that no other agent uses it.";
+    TpmSilent = 2405, "TPM_SILENT", "Check that the machine has a TPM 2.0, that `tcti` names it and that you may use it; an agent built without the feature `tpm` uses none.";
+    TpmRefused = 2406, "TPM_REFUSED", "The code is the TPM's own: look it up with `tpm2_rc_decode`, then try again.";
+    TpmForeign = 2407, "TPM_FOREIGN", "This was made by another TPM, or this one was cleared: make the vault anew and enrol the device again.";
+    PolicyMalformed = 2408, "POLICY_MALFORMED", "Give a signed policy as docs/agent.md describes it.";
+    PolicyForeign = 2409, "POLICY_FOREIGN", "Have the policy signed by the authority that the vault was made with; find out who signed this one.";
+    PolicyUnmet = 2410, "POLICY_UNMET", "Have a policy signed for what was measured at this start, or find out why something else was started.";
+    CounterMissing = 2411, "COUNTER_MISSING", "Somebody removed the vault's part or counter from the TPM: make the vault anew and enrol the device again.";
 }
 
 impl Code {
@@ -298,7 +310,7 @@ mod tests {
         assert!(
             numbers
                 .iter()
-                .all(|n| (2000..2400).contains(n) && Reason::from_number(*n).is_none())
+                .all(|n| (2000..2500).contains(n) && Reason::from_number(*n).is_none())
         );
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), numbers.len());

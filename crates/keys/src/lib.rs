@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
-#[cfg(feature = "ca")]
+#[cfg(feature = "identity")]
 pub mod ca;
 pub mod error;
 pub mod external;

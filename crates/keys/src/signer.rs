@@ -166,6 +166,8 @@ pub enum Object {
     Certificate,
     /// A list of revoked certificates (CRL).
     CertificateList,
+    /// A TLS handshake, by a device's own key.
+    Handshake,
 }
 
 impl Object {
@@ -180,6 +182,7 @@ impl Object {
             Object::Record => "record",
             Object::Certificate => "certificate",
             Object::CertificateList => "certificate-list",
+            Object::Handshake => "handshake",
         }
     }
 }
@@ -239,6 +242,16 @@ impl Signature {
     /// an ML-DSA signature.
     pub fn as_cose(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The form that X.509 and TLS carry: ECDSA as Ecdsa-Sig-Value in DER (RFC 3279 section 2.2.3), others as they are.
+    pub fn to_x509(&self) -> Result<Vec<u8>> {
+        if self.algorithm != SignatureAlgorithm::Esp256 {
+            return Ok(self.bytes.clone());
+        }
+        let malformed = |_| Code::SelfCheckFailed.error("the signature has no form that ECDSA knows");
+        let signature = p256::ecdsa::Signature::from_slice(&self.bytes).map_err(malformed)?;
+        Ok(signature.to_der().as_bytes().to_vec())
     }
 
     /// The algorithm of the key that made it.

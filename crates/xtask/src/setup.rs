@@ -6,7 +6,7 @@
 use crate::sh;
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The target that the Cortex-M4 firmware is built for.
@@ -44,6 +44,11 @@ const TOOLS: &[Tool] = &[
         what: "a TPM 2.0 in software, and the tools that speak to one",
         present: || sh::exists("swtpm") && sh::exists("tpm2_nvincrement"),
         packages: &["swtpm", "swtpm-tools", "tpm2-tools"],
+    },
+    Tool {
+        what: "the TPM 2.0 library that the agent calls, to build against",
+        present: || sh::exists("pkg-config") && Path::new("/usr/include/tss2/tss2_esys.h").exists(),
+        packages: &["pkg-config", "libtss2-dev"],
     },
     Tool {
         what: "git",

@@ -7,7 +7,7 @@ use x509_cert::der::asn1::BitString;
 use x509_cert::der::{Any, Decode, Encode, Tag};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
-use crate::{Code, Content, Error, Job, Object, PublicKey, Purpose, Result, Signature, Signer};
+use crate::{Code, Content, Error, Job, Object, PublicKey, Purpose, Result, Signer};
 
 /// A signature's algorithm as certificates name it. Error: [`Code::KeyAlgorithm`], for keys that sign no certificates.
 pub(super) fn identifier(key: &PublicKey) -> Result<AlgorithmIdentifierOwned> {
@@ -50,7 +50,7 @@ pub(super) fn sign_all(signer: &dyn Signer, object: Object, all: &[(String, &[u8
     let identifier = identifier(signer.public_key())?;
     let pairs = all.iter().zip(&signatures);
     pairs
-        .map(|((_, tbs), signature)| together(tbs, &identifier, &in_x509(signature)?))
+        .map(|((_, tbs), signature)| together(tbs, &identifier, &signature.to_x509()?))
         .collect()
 }
 
@@ -61,17 +61,6 @@ pub(super) fn together(tbs: &[u8], algorithm: &AlgorithmIdentifierOwned, signatu
         Any::new(Tag::Sequence, [tbs, &algorithm.to_der()?, &signature].concat())?.to_der()
     };
     encoded().map_err(unencodable)
-}
-
-/// ECDSA: Ecdsa-Sig-Value in DER (RFC 3279 section 2.2.3). Ed25519: as it is.
-fn in_x509(signature: &Signature) -> Result<Vec<u8>> {
-    let bytes = signature.as_cose();
-    if signature.algorithm() != SignatureAlgorithm::Esp256 {
-        return Ok(bytes.to_vec());
-    }
-    let signature = p256::ecdsa::Signature::from_slice(bytes);
-    let malformed = |_| Code::SelfCheckFailed.error("the signature has no form that ECDSA knows");
-    Ok(signature.map_err(malformed)?.to_der().as_bytes().to_vec())
 }
 
 /// Whether a signature, in the form of X.509, is one of the key over the message.

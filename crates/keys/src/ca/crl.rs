@@ -3,24 +3,20 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rusqlite::params;
-use x509_cert::Version;
-use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
-use x509_cert::der::asn1::{Any, Uint};
+use x509_cert::certificate::Rfc5280;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::pem::{self, LineEnding, PemLabel};
-use x509_cert::der::{self, Decode, Encode};
-use x509_cert::ext::pkix::{CrlNumber, CrlReason};
-use x509_cert::ext::{Extension, Extensions, ToExtension};
-use x509_cert::serial_number::SerialNumber;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
 
-use super::algorithm::{self, identifier, unencodable};
-use super::authority::{Ca, Custody, Issuing};
-use super::certificate::{authority_key_identifier, time};
-use super::profile::Branch;
-use super::store::{self, AuthorityRow, CrlRow, Entry};
-use crate::{Code, Object, Result, Signer};
+use super::algorithm::{first_of, identifier, is_signature};
+use super::certificate::Certificate;
+use crate::{Code, Result};
 
-const DAY_SECONDS: u64 = 86_400;
+/// Bytes of a CRL at most: some ten thousand entries.
+pub const CRL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a certificate was revoked (RFC 5280 section 5.3.1), without the reasons that can be taken back or mean something
 /// else.
@@ -82,7 +78,7 @@ impl Reason {
         !matches!(self, Reason::AffiliationChanged | Reason::Superseded)
     }
 
-    const fn in_x509(self) -> CrlReason {
+    pub(super) const fn in_x509(self) -> CrlReason {
         match self {
             Reason::Unspecified => CrlReason::Unspecified,
             Reason::KeyCompromise => CrlReason::KeyCompromise,
@@ -134,12 +130,7 @@ impl Crl {
 
 /// A CRL's bytes in PEM.
 pub fn to_pem(der: &[u8]) -> String {
-    pem::encode_string(
-        CertificateList::<x509_cert::certificate::Rfc5280>::PEM_LABEL,
-        LineEnding::LF,
-        der,
-    )
-    .unwrap_or_default()
+    pem::encode_string(CertificateList::<Rfc5280>::PEM_LABEL, LineEnding::LF, der).unwrap_or_default()
 }
 
 /// The bytes of a CRL that was given in PEM or DER. Error: [`Code::CertificateMalformed`].
@@ -149,91 +140,15 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>> {
         Some(0x30) => bytes.to_vec(),
         _ => pem::decode_vec(bytes.trim_ascii()).map_err(|_| malformed())?.1,
     };
-    match CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&der) {
+    match CertificateList::<Rfc5280>::from_der(&der) {
         Ok(_) => Ok(der),
         Err(_) => Err(malformed()),
     }
 }
 
-impl Ca {
-    /// Signs the next CRL of the CA whose key this is. Its number is reserved first: a crash leaves a gap, and no number
-    /// is used twice.
-    ///
-    /// Errors: [`Code::CaIssuerKey`], [`Code::CaIssuer`] it has no certificate; [`Code::KeySample`],
-    /// [`Code::ProductionKey`]; those of the signer; [`Code::CaWrite`], [`Code::CaBusy`].
-    pub fn sign_crl(&mut self, branch: Branch, signer: &dyn Signer, custody: Custody, now: u64) -> Result<Crl> {
-        self.admit(signer, custody)?;
-        // An expired CA still says what it revoked.
-        let issuer = self.issuing(branch, signer.public_key(), 0)?;
-        let days = u64::from(self.profiles().ca(branch)?.crl_days);
-        let id = issuer.row.id;
-        let (row, entries) = self.store.write(|tx| {
-            let last = store::crls(tx, id)?.into_iter().next();
-            let (number, before) = last.map_or((0, 0), |crl| (crl.number, crl.this_update));
-            // The time of a list never goes back, whatever the clock does.
-            let this_update = now.max(before);
-            let next_update = this_update + days * DAY_SECONDS;
-            let row = CrlRow {
-                number: number + 1,
-                this_update,
-                next_update,
-                der: None,
-            };
-            let reserve = "INSERT INTO crl(issuer, number, this_update, next_update) VALUES (?1, ?2, ?3, ?4)";
-            let values = params![id, row.number as i64, this_update as i64, next_update as i64];
-            tx.execute(reserve, values)?;
-            // An entry leaves when it has stood on a list that was made after its certificate had expired.
-            let condition = "issuer = ?1 AND revoked_at IS NOT NULL AND not_after >= ?2";
-            Ok((row, store::certificates(tx, condition, params![id, before as i64])?))
-        })?;
-        let tbs = to_be_signed(&issuer, &row, &entries)?;
-        let count = entries.len();
-        let subject = format!("CRL {} of the {}, {count} revoked", row.number, issuer.label());
-        let der = algorithm::sign(signer, Object::CertificateList, subject, &tbs)?;
-        let keep = "UPDATE crl SET der = ?1 WHERE issuer = ?2 AND number = ?3";
-        self.store
-            .write(|tx| Ok(tx.execute(keep, params![der, id, row.number as i64])?))?;
-        let CrlRow {
-            number,
-            this_update,
-            next_update,
-            ..
-        } = row;
-        Ok(Crl {
-            number,
-            this_update,
-            next_update,
-            revoked: count,
-            der,
-        })
-    }
-
-    /// The newest CRL of a CA that was finished.
-    pub fn latest_crl(&self, authority: &AuthorityRow) -> Result<Option<CrlRow>> {
-        let all = self.store.read(|db| store::crls(db, authority.id))?;
-        Ok(all.into_iter().find(|crl| crl.der.is_some()))
-    }
-
-    /// How many certificates of a CA were revoked after its newest CRL.
-    pub fn revoked_since_crl(&self, authority: &AuthorityRow) -> Result<usize> {
-        let Some(crl) = self.latest_crl(authority)? else {
-            let condition = "issuer = ?1 AND revoked_at IS NOT NULL";
-            return Ok(self
-                .store
-                .read(|db| store::certificates(db, condition, [authority.id]))?
-                .len());
-        };
-        let listed = serials(crl.der.as_deref().unwrap_or_default())?;
-        let condition = "issuer = ?1 AND revoked_at IS NOT NULL AND not_after >= ?2";
-        let values = params![authority.id, crl.this_update as i64];
-        let revoked = self.store.read(|db| store::certificates(db, condition, values))?;
-        Ok(revoked.iter().filter(|entry| !listed.contains(&entry.serial)).count())
-    }
-}
-
 /// The serial numbers on a CRL. Error: [`Code::CertificateMalformed`].
 pub fn serials(der: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der);
+    let list = CertificateList::<Rfc5280>::from_der(der);
     let list = list.map_err(|_| Code::CertificateMalformed.error("this is no CRL"))?;
     let revoked = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
     Ok(revoked
@@ -242,53 +157,71 @@ pub fn serials(der: &[u8]) -> Result<Vec<Vec<u8>>> {
         .collect())
 }
 
-fn to_be_signed(issuer: &Issuing, row: &CrlRow, entries: &[Entry]) -> Result<Vec<u8>> {
-    let authority = issuer.authority();
-    let revoked: Vec<RevokedCert> = entries.iter().map(revoked).collect::<Result<_>>()?;
-    let list: TbsCertList = TbsCertList {
-        version: Version::V2,
-        signature: identifier(&authority.key)?,
-        issuer: authority.name.clone(),
-        this_update: time(row.this_update)?,
-        next_update: Some(time(row.next_update)?),
-        // RFC 5280 section 5.1.2.6: absent where nothing was revoked.
-        revoked_certificates: (!revoked.is_empty()).then_some(revoked),
-        crl_extensions: Some(extensions(issuer, row.number).map_err(unencodable)?),
-    };
-    list.to_der().map_err(unencodable)
+/// Whose list it is, which one, and for how long: what stands in a CRL that was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// SHA-256 of the issuer's name and of the identifier of its key: each generation of a CA has lists of its own.
+    pub issuer: [u8; 32],
+    /// The issuer's name, for people.
+    pub issuer_name: String,
+    /// Its number.
+    pub number: u64,
+    /// From when it speaks, in seconds since 1970.
+    pub this_update: u64,
+    /// When the next one comes at the latest, in seconds since 1970.
+    pub next_update: u64,
 }
 
-fn extensions(issuer: &Issuing, number: u64) -> der::Result<Extensions> {
-    let nobody = x509_cert::name::Name::default();
-    let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
-    Ok(vec![
-        (&authority_key_identifier(&issuer.authority().key)?).to_extension(&nobody, &[])?,
-        (&number).to_extension(&nobody, &[])?,
-    ])
+impl Facts {
+    /// The facts of a CRL in DER, whose signature nobody has verified yet. Error: [`Code::CertificateMalformed`], also for
+    /// one without number or end.
+    pub fn read(der: &[u8]) -> Result<Facts> {
+        let malformed = || Code::CertificateMalformed.error("this is no CRL with a number and an end");
+        if der.len() > CRL_BYTES_MAX {
+            return Err(malformed());
+        }
+        let list = CertificateList::<Rfc5280>::from_der(der).map_err(|_| malformed())?;
+        let list = list.tbs_cert_list;
+        let extensions = list.crl_extensions.unwrap_or_default();
+        let number: CrlNumber = extension(&extensions).ok_or_else(malformed)?;
+        let key: AuthorityKeyIdentifier = extension(&extensions).ok_or_else(malformed)?;
+        let key = key.key_identifier.ok_or_else(malformed)?;
+        let issuer = list.issuer.to_der().map_err(|_| malformed())?;
+        Ok(Facts {
+            issuer: trust::Sha256::of_parts(&[&issuer, key.as_bytes()]),
+            issuer_name: list.issuer.to_string(),
+            number: to_u64(number.0.as_bytes()).ok_or_else(malformed)?,
+            this_update: list.this_update.to_unix_duration().as_secs(),
+            next_update: list.next_update.ok_or_else(malformed)?.to_unix_duration().as_secs(),
+        })
+    }
 }
 
-fn revoked(entry: &Entry) -> Result<RevokedCert> {
-    let (at, code) = entry.revoked.unwrap_or_default();
-    let reason = Reason::from_code(code).unwrap_or(Reason::Unspecified);
-    // RFC 5280 section 5.3.1: rather absent than "unspecified".
-    let extensions = match reason {
-        Reason::Unspecified => None,
-        reason => Some(vec![reason_extension(reason).map_err(unencodable)?]),
-    };
-    Ok(RevokedCert {
-        serial_number: SerialNumber::new(&entry.serial).map_err(unencodable)?,
-        revocation_date: time(at)?,
-        crl_entry_extensions: extensions,
-    })
+/// The facts of a CRL in DER that this CA signed.
+///
+/// Errors: [`Code::CertificateMalformed`]; [`Code::CertificateChain`] another CA signed it, or nobody.
+pub fn verify(der: &[u8], issuer: &Certificate) -> Result<Facts> {
+    let facts = Facts::read(der)?;
+    let foreign = || Code::CertificateChain.error(format!("{} did not sign this CRL", issuer.subject()));
+    let key = issuer.key()?;
+    let list = CertificateList::<Rfc5280>::from_der(der).map_err(|_| foreign())?;
+    let signed = first_of(der).ok_or_else(foreign)?;
+    let signature = list.signature.as_bytes().ok_or_else(foreign)?;
+    let is_right = list.signature_algorithm == identifier(&key)? && is_signature(&key, signed, signature);
+    match is_right && issuer.is_ca() && issuer.subject() == facts.issuer_name {
+        true => Ok(facts),
+        false => Err(foreign()),
+    }
 }
 
-/// id-ce-cRLReasons, 2.5.29.21.
-fn reason_extension(reason: Reason) -> der::Result<Extension> {
-    use x509_cert::der::asn1::OctetString;
-    use x509_cert::der::oid::AssociatedOid;
-    Ok(Extension {
-        extn_id: CrlReason::OID,
-        critical: false,
-        extn_value: OctetString::new(Any::encode_from(&reason.in_x509())?.to_der()?)?,
-    })
+fn extension<'e, E: AssociatedOid + Decode<'e>>(extensions: &'e [Extension]) -> Option<E> {
+    let found = extensions.iter().find(|extension| extension.extn_id == E::OID)?;
+    E::from_der(found.extn_value.as_bytes()).ok()
+}
+
+fn to_u64(bytes: &[u8]) -> Option<u64> {
+    let mut all = [0; 8];
+    let start = all.len().checked_sub(bytes.len())?;
+    all[start..].copy_from_slice(bytes);
+    Some(u64::from_be_bytes(all))
 }

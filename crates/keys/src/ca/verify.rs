@@ -51,6 +51,27 @@ impl Anchors<'_> {
     /// [`Code::CertificateStatus`] no CRL says, or it has expired; [`Code::CertificatePurpose`];
     /// [`Code::CertificateName`].
     pub fn verify(&self, certificate: &Certificate, usage: Usage, now: u64) -> Result<Identity> {
+        self.verify_under(certificate, usage, now, ExpirationPolicy::Enforce)
+    }
+
+    /// As [`Anchors::verify`], but also by CRLs that have expired: for a caller whose policy sorted out the ones that are
+    /// too old.
+    pub fn verify_although_lists_may_have_expired(
+        &self,
+        certificate: &Certificate,
+        usage: Usage,
+        now: u64,
+    ) -> Result<Identity> {
+        self.verify_under(certificate, usage, now, ExpirationPolicy::Ignore)
+    }
+
+    fn verify_under(
+        &self,
+        certificate: &Certificate,
+        usage: Usage,
+        now: u64,
+        lists: ExpirationPolicy,
+    ) -> Result<Identity> {
         let anchors: Vec<TrustAnchor<'static>> = self.trusted.iter().map(anchor).collect::<Result<_>>()?;
         let between: Vec<CertificateDer<'_>> = self.between.iter().map(der).collect();
         let crls: Vec<CertRevocationList<'_>> = self.crls.iter().map(|crl| list(crl)).collect::<Result<_>>()?;
@@ -60,7 +81,7 @@ impl Anchors<'_> {
             .map_err(missing)?
             .with_depth(RevocationCheckDepth::Chain)
             .with_status_policy(UnknownStatusPolicy::Deny)
-            .with_expiration_policy(ExpirationPolicy::Enforce)
+            .with_expiration_policy(lists)
             .build();
         let leaf = der(certificate);
         let leaf = EndEntityCert::try_from(&leaf).map_err(refused)?;

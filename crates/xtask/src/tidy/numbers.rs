@@ -27,6 +27,7 @@ const GROUPS: &[(RangeInclusive<u16>, &str)] = &[
     (2100..=2199, "Image and release tools"),
     (2200..=2299, "The command line: arguments, files, terminal, serial port"),
     (2300..=2399, "Certificates and the CA"),
+    (2400..=2449, "The agent on a device"),
 ];
 /// From here on, numbers are those of the tools.
 const HOST_NUMBERS_START: u16 = 2000;
