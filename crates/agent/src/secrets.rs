@@ -53,6 +53,9 @@ impl Counter<FileFlash> for DeviceCounter {
     }
 }
 
+/// How the storage begins: with what is there, or with nothing.
+type Begin = fn(&mut FileFlash, &Layout, DeviceCounter, &mut Vault) -> Result<Sealed<DeviceCounter>, Reason>;
+
 impl Secrets {
     /// Opens the storage in this folder, and completes what a power cut left half done.
     ///
@@ -67,11 +70,7 @@ impl Secrets {
         Secrets::by(folder, vault, Sealed::start_anew)
     }
 
-    fn by(
-        folder: &Path,
-        vault: &mut Vault,
-        open: fn(&mut FileFlash, &Layout, DeviceCounter, &mut Vault) -> Result<Sealed<DeviceCounter>, Reason>,
-    ) -> Result<Secrets> {
+    fn by(folder: &Path, vault: &mut Vault, open: Begin) -> Result<Secrets> {
         let mut flash = FileFlash::open(&folder.join(SEALED_FILE), 3 * HALF_SECTORS)?;
         let layout = layout();
         let counter = vault.counter(layout.sealed_counter, &flash)?;

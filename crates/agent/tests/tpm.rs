@@ -320,3 +320,38 @@ fn sealed_storage_counts_in_the_tpm() {
     let anew = Secrets::start_anew(machine.path(), &mut vault).unwrap();
     assert_eq!(anew.generation(), 6, "whoever may, begins anew; the counter goes on");
 }
+
+/// docs/agent.md: the commands of its console blocks, in order.
+#[test]
+fn every_command_of_the_page_runs() {
+    let swtpm = SwTpm::new();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |command: &str| {
+        let command = command.replace("device:/dev/tpmrm0", &swtpm.tcti());
+        let mut words = command.split_whitespace();
+        let program = match words.next() {
+            Some("ampoule-agent") => env!("CARGO_BIN_EXE_ampoule-agent"),
+            Some(program) => program,
+            None => panic!("an empty command"),
+        };
+        let output = std::process::Command::new(program)
+            .args(words)
+            .current_dir(folder.path())
+            .env("TSS2_LOG", "all+none")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let page = include_str!("../../../docs/agent.md");
+    let commands: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        let (command, number) = command.split_once(" # ").unwrap_or((command, ""));
+        let (is_done, said) = run(command);
+        match number.trim() {
+            "" => assert!(is_done, "{command}: {said}"),
+            number => assert!(!is_done && said.contains(&format!("({number} ")), "{command}: {said}"),
+        }
+    }
+}

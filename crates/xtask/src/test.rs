@@ -48,7 +48,14 @@ pub(crate) fn run() -> Result<()> {
         tests(&machine, sh::cargo().args(["test", "--no-fail-fast"]), &mut count),
     );
     let mut tpm = sh::cargo();
-    tpm.args(["test", "--no-fail-fast", "--package", "ampoule-agent", "--features", "tpm"]);
+    tpm.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "ampoule-agent",
+        "--features",
+        "tpm",
+    ]);
     step("tests with a TPM", tests(&machine, &mut tpm, &mut count));
     if let Some(mut replay) = fuzz::replay() {
         step("fuzz corpus", tests(&machine, &mut replay, &mut count));
@@ -79,7 +86,15 @@ fn or_none(names: &[&str]) -> String {
 fn lints() -> Result<()> {
     let strict = ["--", "--deny", "warnings"];
     sh::run(sh::cargo().args(["clippy", "--quiet", "--all-targets"]).args(strict))?;
-    let tpm = ["clippy", "--quiet", "--all-targets", "--package", "ampoule-agent", "--features", "tpm"];
+    let tpm = [
+        "clippy",
+        "--quiet",
+        "--all-targets",
+        "--package",
+        "ampoule-agent",
+        "--features",
+        "tpm",
+    ];
     sh::run(sh::cargo().args(tpm).args(strict))?;
     let firmware = [
         "--package",

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use codec::Reason;
@@ -24,7 +24,7 @@ use trust::{KeyVault, Sha256, SignatureAlgorithm, UniqueKey};
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder, SessionAttributesBuilder};
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK, TPM2_ST_VERIFIED};
-use tss_esapi::constants::{NvIndexType, SessionType};
+use tss_esapi::constants::{NvIndexType, SessionType, Tss2ResponseCodeKind};
 use tss_esapi::handles::{KeyHandle, NvIndexHandle, NvIndexTpmHandle, ObjectHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
@@ -59,10 +59,23 @@ const STEPS_MAX: u32 = 8;
 
 type Tss<T> = tss_esapi::Result<T>;
 
-/// A TPM, used by one thread of its own; clones use the same one.
+/// A TPM, used by one thread of its own; clones use the same one. When the last of them goes, the TPM is left without
+/// anything that was loaded: one without a resource manager would keep it, and holds three objects.
 #[derive(Clone)]
-pub struct Tpm {
-    jobs: mpsc::Sender<Work>,
+pub struct Tpm(Arc<Worker>);
+
+struct Worker {
+    jobs: Option<mpsc::Sender<Work>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 type Work = Box<dyn FnOnce(&mut Open) + Send>;
@@ -82,7 +95,7 @@ impl Tpm {
         let place = TctiNameConf::from_str(tcti).map_err(silent)?;
         let (jobs, inbox) = mpsc::channel::<Work>();
         let (ready, opened) = mpsc::channel();
-        thread::spawn(move || match Open::new(place) {
+        let thread = thread::spawn(move || match Open::new(place) {
             Ok(mut open) => {
                 let _ = ready.send(Ok(()));
                 inbox.into_iter().for_each(|work| work(&mut open));
@@ -90,13 +103,17 @@ impl Tpm {
             Err(error) => drop(ready.send(Err(error))),
         });
         opened.recv().map_err(|_| gone())?.map_err(silent)?;
-        Ok(Tpm { jobs })
+        Ok(Tpm(Arc::new(Worker {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })))
     }
 
     fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Open) -> T + Send + 'static) -> Result<T> {
         let (done, result) = mpsc::channel();
         let work: Work = Box::new(move |open| drop(done.send(work(open))));
-        self.jobs.send(work).map_err(|_| gone())?;
+        let jobs = self.0.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(work).map_err(|_| gone())?;
         result.recv().map_err(|_| gone())
     }
 
@@ -726,7 +743,15 @@ fn refused(error: tss_esapi::Error) -> Error {
     Code::TpmRefused.error(format!("the TPM refuses: {error}"))
 }
 
+/// What the TPM says of an object that another one made; what it says of itself is no word about the object.
 fn foreign(error: tss_esapi::Error) -> Error {
+    use Tss2ResponseCodeKind::{Lockout, ObjectHandles, ObjectMemory, Retry, SessionHandles, SessionMemory};
+    let tss_esapi::Error::Tss2Error(code) = error else {
+        return refused(error);
+    };
+    if let Some(ObjectMemory | ObjectHandles | SessionMemory | SessionHandles | Retry | Lockout) = code.kind() {
+        return refused(error);
+    }
     Code::TpmForeign.error(format!("the TPM does not take it: {error}"))
 }
 
