@@ -15,5 +15,6 @@ pub mod record;
 pub mod roots;
 pub mod smp;
 pub mod suit;
+pub mod x509;
 
 pub use reason::{Reason, Refused};

@@ -167,6 +167,9 @@ reasons! {
     SealedReplayed = 1101, "SEALED_REPLAYED", "the sealed storage is not the one that its counter belongs to: it was put back, or the counter was";
     SealedDamaged = 1102, "SEALED_DAMAGED", "the sealed storage is damaged, or was sealed by another device";
     VaultFailed = 1103, "VAULT_FAILED", "the device's key vault does not give its secret";
+    EntropyAbsent = 1104, "ENTROPY_ABSENT", "the device's entropy source does not answer: no key is made";
+    EntropyUnhealthy = 1105, "ENTROPY_UNHEALTHY", "the device's entropy source failed its health tests: no key is made";
+    CertificateMalformed = 1108, "CERTIFICATE_MALFORMED", "this is not one certificate in DER";
 }
 
 impl Reason {
