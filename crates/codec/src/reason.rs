@@ -169,7 +169,7 @@ reasons! {
     VaultFailed = 1103, "VAULT_FAILED", "the device's key vault does not give its secret";
     EntropyAbsent = 1104, "ENTROPY_ABSENT", "the device's entropy source does not answer: no key is made";
     EntropyUnhealthy = 1105, "ENTROPY_UNHEALTHY", "the device's entropy source failed its health tests: no key is made";
-    CertificateMalformed = 1108, "CERTIFICATE_MALFORMED", "this is not one certificate in DER";
+    CertificateMalformed = 1108, "CERTIFICATE_FORM", "this is not one certificate in DER";
 }
 
 impl Reason {
