@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ::release::hex::text as hex;
+use ::release::input;
 use clap::{Args, Subcommand, ValueEnum};
+use keys::ca::Certificate;
 use keys::lms::{self, NewCounter, Set, Tpm, Usage};
 use keys::pkcs11::Pkcs11Uri;
 use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer, file};
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::out::Out;
 use crate::signing::{self, PassphraseArgs};
-use crate::token;
+use crate::token::{self, PinArgs};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     List,
     /// Show the public key and the names of a key
     Show(Show),
+    /// Keep a certificate beside its key in a token, where `ampoule key list` and other programs find it
+    Certificate(KeepCertificate),
 }
 
 /// Runs one `ampoule key` command.
@@ -35,6 +39,7 @@ pub(crate) fn run(command: Command, out: Out) -> Result<()> {
         Command::New(new) => new.run(out),
         Command::List => list(out),
         Command::Show(show) => show.run(out),
+        Command::Certificate(keep) => keep.run(out),
     }
 }
 
@@ -217,6 +222,47 @@ impl New {
     }
 }
 
+#[derive(Args)]
+pub(crate) struct KeepCertificate {
+    /// URI of the key
+    key: KeyUri,
+    /// The certificate, in PEM or DER; of several, the first one
+    certificate: PathBuf,
+    /// Take away the one that stands there
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    pin: PinArgs,
+}
+
+impl KeepCertificate {
+    fn run(&self, out: Out) -> Result<()> {
+        let KeyUri::Pkcs11(uri) = &self.key else {
+            return Err(Code::Argument.error(format!("{} is no key in a token", self.key)));
+        };
+        let all = Certificate::read_all(&input::bytes(&self.certificate)?)?;
+        let none = || Code::CertificateMalformed.error(format!("{} holds none", self.certificate.display()));
+        let certificate = all.first().ok_or_else(none)?;
+        token::keep_certificate(uri, certificate, self.replace, &self.pin)?;
+        let subject = certificate.subject();
+        let text = format!("The certificate of {subject} stands beside {}.", self.key);
+        out.result(text, &json!({"key": self.key.to_string(), "subject": subject}));
+        Ok(())
+    }
+}
+
+/// A line about a certificate of a token, whatever it holds.
+fn certificate_line(der: &[u8]) -> String {
+    match Certificate::from_der(der) {
+        Ok(certificate) => format!(
+            "{}, until {}",
+            certificate.subject(),
+            ::release::time::utc(certificate.not_after())
+        ),
+        Err(_) => "not understood".into(),
+    }
+}
+
 fn list(out: Out) -> Result<()> {
     let (mut lines, mut tokens) = (Vec::new(), Vec::new());
     for found in token::list()? {
@@ -232,7 +278,12 @@ fn list(out: Out) -> Result<()> {
             let algorithm = public.as_ref().map_or("not used here", PublicKey::algorithm_name);
             lines.push(format!("  {uri}  {algorithm}"));
             let key_id = public.as_ref().map(|key| hex(&key.thumbprint()));
-            keys.push(json!({"key": uri.to_string(), "algorithm": algorithm, "key_id": key_id}));
+            let beside = found.certificates.iter().filter(|(other, _)| other == id);
+            let certificates: Vec<String> = beside.map(|(_, der)| certificate_line(der)).collect();
+            lines.extend(certificates.iter().map(|line| format!("    certificate of {line}")));
+            keys.push(json!({
+                "key": uri.to_string(), "algorithm": algorithm, "key_id": key_id, "certificates": certificates,
+            }));
         }
         tokens.push(json!({"token": found.uri.to_string(), "keys": keys}));
     }

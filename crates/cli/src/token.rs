@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use clap::Args;
+use keys::ca::Certificate;
 use keys::pkcs11::{self, KeyInToken, Pkcs11Uri, Token, TokenDescription, TokenKey};
 use keys::{Code, Passphrase, PublicKey, Result, SignatureAlgorithm};
 
@@ -51,6 +52,12 @@ pub(crate) fn public(uri: &str) -> Result<PublicKey> {
 pub(crate) fn generate(uri: &str, algorithm: SignatureAlgorithm, pin: &PinArgs) -> Result<KeyInToken> {
     let (uri, token) = find(uri)?;
     token.generate(&uri, algorithm, pin.for_token(&uri, &token)?.as_ref())
+}
+
+/// Keeps a certificate beside its key.
+pub(crate) fn keep_certificate(uri: &str, certificate: &Certificate, replace: bool, pin: &PinArgs) -> Result<()> {
+    let (uri, token) = find(uri)?;
+    token.keep_certificate(&uri, certificate, replace, pin.for_token(&uri, &token)?.as_ref())
 }
 
 /// What can be told of a key in a token, once it is unlocked.

@@ -192,6 +192,92 @@ fn every_mistake_with_a_token_ends_in_its_number() {
 }
 
 /// A desk with tokens of its own, all with one PIN.
+#[test]
+fn a_certificate_stands_beside_its_key_where_other_programs_find_it() {
+    let Some(bench) = Bench::new(&["release"]) else { return };
+    let (uri, other) = ("pkcs11:token=release;object=www", "pkcs11:token=release;object=other");
+    for uri in [uri, other] {
+        bench.ok(&["key", "new", uri, "--type", "p256", "--pin-file", "pin"]);
+    }
+    // What certifies it does not matter here: an authority of openssl's, and the public key as the token gives it.
+    std::fs::write(bench.desk.path("public.pem"), bench.ok(&["key", "show", uri, "--pem"])).unwrap();
+    let certify = |days: &str, out: &str| {
+        bench.openssl(&format!(
+            "x509 -new -force_pubkey public.pem -signkey authority.key -subj /CN=www.example.com -days {days} -out {out}"
+        ));
+    };
+    bench.openssl("ecparam -name prime256v1 -genkey -noout -out authority.key");
+    certify("30", "first.pem");
+    certify("60", "next.pem");
+
+    let keep = |uri: &'static str, file: &'static str| ["key", "certificate", uri, file, "--pin-file", "pin"];
+    bench.fails(&keep(other, "first.pem"), 2079);
+    bench.fails(&keep(uri, "public.pem"), 2330);
+    bench.fails(&keep("public.pem", "first.pem"), 2209);
+    bench.ok(&keep(uri, "first.pem"));
+    bench.ok(&keep(uri, "first.pem"));
+    let listed = bench.ok(&["key", "list"]);
+    assert_eq!(
+        listed.matches("certificate of CN=www.example.com, until ").count(),
+        1,
+        "{listed}"
+    );
+    bench.fails(&keep(uri, "next.pem"), 2079);
+    bench.ok(&[&keep(uri, "next.pem")[..], &["--replace"]].concat());
+    assert_eq!(bench.ok(&["key", "list"]).matches("certificate of").count(), 1);
+
+    let peer = |more: &[&str]| {
+        let arguments = [&["--module", MODULE, "--token-label", "release"][..], more].concat();
+        let output = bench.run("pkcs11-tool", &arguments);
+        assert!(output.status.success(), "{output:?}");
+    };
+    peer(&["--read-object", "--type", "cert", "--label", "www", "-o", "read.der"]);
+    bench.openssl("x509 -inform DER -in read.der -out read.pem");
+    assert_eq!(
+        std::fs::read(bench.desk.path("read.pem")).unwrap(),
+        std::fs::read(bench.desk.path("next.pem")).unwrap()
+    );
+    // A token that keeps no public key where there is a certificate: the key is that of the certificate.
+    peer(&[
+        "--login",
+        "--pin",
+        PIN,
+        "--delete-object",
+        "--type",
+        "pubkey",
+        "--label",
+        "www",
+    ]);
+    peer(&[
+        "--login",
+        "--pin",
+        PIN,
+        "--delete-object",
+        "--type",
+        "pubkey",
+        "--label",
+        "other",
+    ]);
+    let sign = |uri: &'static str| {
+        let options = [
+            "-v",
+            "1.2.3",
+            "-H",
+            "32",
+            "-S",
+            "0x4000",
+            "--pad-header",
+            "fw.bin",
+            "signed.bin",
+        ];
+        [&["image", "sign", "-k", uri, "--pin-env", "PIN"][..], &options].concat()
+    };
+    bench.approved(&sign(uri));
+    bench.ok(&["image", "verify", "-k", "public.pem", "signed.bin"]);
+    let digest = bench.digest(&sign(other));
+    bench.fails(&[&sign(other)[..], &["--approve", &digest]].concat(), 2045);
+}
+
 struct Bench {
     desk: Desk,
 }
@@ -217,6 +303,11 @@ impl Bench {
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap()
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let output = self.run("openssl", &arguments.split_whitespace().collect::<Vec<_>>());
+        assert!(output.status.success(), "openssl {arguments}: {output:?}");
     }
 
     fn ok(&self, arguments: &[&str]) -> String {

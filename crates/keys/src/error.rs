@@ -109,6 +109,7 @@ codes! {
     BackupParameters = 2076, "BACKUP_PARAMETERS", "Choose a threshold of at least 2 and at most as many as there are shares, and at most 16 shares.";
     DrillFailed = 2077, "DRILL_FAILED", "The backup does not give the key back: make a new backup while the key still exists.";
     CeremonyToken = 2078, "CEREMONY_TOKEN", "Put the token of the record into its place and start the same command again; if it is lost, write that down (`incident: TEXT`) and begin a new ceremony.";
+    TokenCertificate = 2079, "TOKEN_CERTIFICATE", "Give the certificate of this very key; one that stands there already goes with --replace.";
     CeremonyScript = 2080, "CEREMONY_SCRIPT", "Correct the script at the place named; docs/ceremony.md describes every field.";
     CeremonyScriptChanged = 2081, "CEREMONY_SCRIPT_CHANGED", "Go on with the script that the record names, or start a new ceremony with a new record.";
     CeremonyRecord = 2082, "CEREMONY_RECORD", "The record is not what was written: use another copy, and find out who changed this one.";

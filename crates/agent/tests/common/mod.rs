@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A TPM that runs until this value goes.
-pub struct SwTpm {
+pub(crate) struct SwTpm {
     process: Option<Child>,
     folder: tempfile::TempDir,
     port: u16,
 }
 
 impl SwTpm {
-    pub fn new() -> SwTpm {
+    pub(crate) fn new() -> SwTpm {
         let mut tpm = SwTpm {
             process: None,
             folder: tempfile::tempdir().unwrap(),
@@ -24,7 +24,7 @@ impl SwTpm {
     }
 
     /// Another start of the machine: the PCRs are as after a reset, NV memory is as before.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.power_off();
         self.power_on();
     }
@@ -58,12 +58,12 @@ impl SwTpm {
         }
     }
 
-    pub fn tcti(&self) -> String {
+    pub(crate) fn tcti(&self) -> String {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
     /// Runs a program of tpm2-tools, which must succeed, and gives what it prints.
-    pub fn tool(&self, program: &str, arguments: &[&str]) -> Vec<u8> {
+    pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> Vec<u8> {
         let run = Command::new(program)
             .args(arguments)
             .env("TPM2TOOLS_TCTI", self.tcti())
@@ -79,12 +79,12 @@ impl SwTpm {
     }
 
     /// Something else was started than before.
-    pub fn extend(&self, pcr: u8, digit: char) {
+    pub(crate) fn extend(&self, pcr: u8, digit: char) {
         let digest: String = std::iter::repeat_n(digit, 64).collect();
         self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={digest}")]);
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         Path::new(self.folder.path()).join(name)
     }
 }

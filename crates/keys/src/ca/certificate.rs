@@ -406,6 +406,18 @@ impl Certificate {
         self.x509.tbs_certificate().issuer().to_string()
     }
 
+    /// Subject, issuer and serial number as they stand in it.
+    pub(crate) fn names_in_der(&self) -> Result<[Vec<u8>; 3]> {
+        let tbs = self.x509.tbs_certificate();
+        let parts = [
+            tbs.subject().to_der(),
+            tbs.issuer().to_der(),
+            tbs.serial_number().to_der(),
+        ];
+        let [subject, issuer, serial] = parts.map(|part| part.map_err(unencodable));
+        Ok([subject?, issuer?, serial?])
+    }
+
     /// SHA-256 of its bytes.
     pub fn fingerprint(&self) -> [u8; 32] {
         trust::Sha256::of(&self.der)

@@ -3,6 +3,8 @@
 //! A key made here is sensitive, not extractable and signs only; its private half never leaves the token. The message is
 //! hashed in this process (`CKM_ECDSA` over our SHA-256), because tokens rarely have a combined mechanism.
 
+#[cfg(feature = "identity")]
+mod certificate;
 mod error;
 mod facts;
 mod uri;
@@ -56,6 +58,8 @@ pub struct TokenDescription {
     pub uri: Pkcs11Uri,
     /// Its public keys: label, id, and the key where it is of an algorithm that is known here.
     pub keys: Vec<(String, Vec<u8>, Option<PublicKey>)>,
+    /// Its certificates: id, and the bytes as they stand there.
+    pub certificates: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Every token of a vendor's library with its public keys. Errors: [`Code::Pkcs11Module`], [`Code::TokenFailed`].
@@ -265,7 +269,14 @@ impl Token {
                 read_public(&session, handle, &self.name).ok(),
             ))
         });
+        let found = session.find_objects(&[Attribute::Class(ObjectClass::CERTIFICATE)]);
+        let certificates = found.map_err(|e| failed(&self.name, e))?.into_iter().map(|handle| {
+            let id = bytes_of(&session, handle, AttributeType::Id, &self.name)?.unwrap_or_default();
+            let der = bytes_of(&session, handle, AttributeType::Value, &self.name)?.unwrap_or_default();
+            Ok((id, der))
+        });
         Ok(TokenDescription {
+            certificates: certificates.collect::<Result<_>>()?,
             uri: Pkcs11Uri {
                 token: Some(info.label().into()),
                 serial: Some(info.serial_number().into()),
@@ -335,17 +346,23 @@ impl Token {
         }
     }
 
-    /// The public key of the same id, or of the same label where there is no id.
+    /// The public key of the same id, or of the same label where there is no id; else that of the certificate.
     fn public_beside(&self, session: &Session, private: ObjectHandle) -> Result<PublicKey> {
         let id = bytes_of(session, private, AttributeType::Id, &self.name)?.filter(|id| !id.is_empty());
-        let same = match id {
+        let same = match id.clone() {
             Some(id) => Attribute::Id(id),
             None => Attribute::Label(bytes_of(session, private, AttributeType::Label, &self.name)?.unwrap_or_default()),
         };
         let found = session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), same]);
         match found.map_err(|e| failed(&self.name, e))?[..] {
             [handle] => read_public(session, handle, &self.name),
-            [] => Err(Code::TokenPublicMissing.error(format!("{} holds no public half of the key", self.name))),
+            [] => {
+                #[cfg(feature = "identity")]
+                if let Some(key) = id.map_or(Ok(None), |id| self.certified(session, &id))? {
+                    return Ok(key);
+                }
+                Err(Code::TokenPublicMissing.error(format!("{} holds no public half of the key", self.name)))
+            }
             _ => Err(Code::TokenKeyTwice.error(format!("{} has several public keys of one id", self.name))),
         }
     }
@@ -520,7 +537,7 @@ fn unwrapped(point: &[u8], len: u8) -> &[u8] {
 fn bytes_of(session: &Session, handle: ObjectHandle, kind: AttributeType, token: &str) -> Result<Option<Vec<u8>>> {
     let found = session.get_attributes(handle, &[kind]).map_err(|e| failed(token, e))?;
     Ok(found.into_iter().find_map(|attribute| match attribute {
-        Attribute::Id(bytes) | Attribute::Label(bytes) => Some(bytes),
+        Attribute::Id(bytes) | Attribute::Label(bytes) | Attribute::Value(bytes) => Some(bytes),
         _ => None,
     }))
 }
