@@ -29,3 +29,39 @@ pub(super) fn failed(place: &str, error: TokenError) -> Error {
         _ => Code::TokenFailed.error(format!("{place} failed: {code:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cryptoki::context::Function;
+
+    use super::*;
+
+    /// What a token may answer, and the number under which people find help. Most of these no software token gives.
+    #[test]
+    fn every_answer_of_a_token_has_its_number() {
+        for (answer, code) in [
+            (RvError::DeviceRemoved, Code::TokenRemoved),
+            (RvError::TokenNotPresent, Code::TokenRemoved),
+            (RvError::TokenNotRecognized, Code::TokenRemoved),
+            (RvError::SlotIdInvalid, Code::TokenRemoved),
+            (RvError::SessionHandleInvalid, Code::TokenRemoved),
+            (RvError::SessionClosed, Code::TokenRemoved),
+            (RvError::KeyHandleInvalid, Code::TokenRemoved),
+            (RvError::ObjectHandleInvalid, Code::TokenRemoved),
+            (RvError::MechanismInvalid, Code::TokenMechanism),
+            (RvError::CurveNotSupported, Code::TokenMechanism),
+            (RvError::KeyFunctionNotPermitted, Code::TokenKeyUse),
+            (RvError::KeyTypeInconsistent, Code::TokenKeyUse),
+            (RvError::UserNotLoggedIn, Code::PinNeeded),
+            (RvError::PinLocked, Code::PinLocked),
+            (RvError::DeviceError, Code::TokenFailed),
+            (RvError::GeneralError, Code::TokenFailed),
+            (RvError::FunctionFailed, Code::TokenFailed),
+        ] {
+            let error = failed("token a", TokenError::Pkcs11(answer, Function::Sign));
+            assert!(error.is(code) && error.what.contains("token a"), "{answer:?}: {error}");
+        }
+        let other = failed("token a", TokenError::NotSupported);
+        assert!(other.is(Code::TokenFailed), "{other}");
+    }
+}

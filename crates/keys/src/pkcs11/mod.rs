@@ -315,7 +315,6 @@ impl Token {
         let name = &self.name;
         match code {
             RvError::UserAlreadyLoggedIn => Ok(()),
-            RvError::PinLocked => Err(Code::PinLocked.error(format!("the PIN of {name} is locked"))),
             RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
                 Err(Code::PinWrong.error(format!("the PIN of {name} is wrong; {}", self.tries_left())))
             }

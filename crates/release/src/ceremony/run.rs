@@ -879,7 +879,9 @@ impl Sitting<'_> {
                 .journaled(file::generate(keys::SignatureAlgorithm::Ed25519)?)?,
         };
         self.is_as_stated(who, signer.public_key())?;
-        if let Some(reason @ DevelopmentOnly::Unencrypted) = signer.development_only()
+        // An encrypted file will do for a person's word; what others could sign with, or what signs unasked, will not.
+        let unfit = signer.development_only().filter(|reason| *reason != DevelopmentOnly::File);
+        if let Some(reason) = unfit
             && self.script.mode == Mode::Production
         {
             return Err(Code::ProductionKey.error(format!("the key of {} must not sign: {reason}", who.name)));
