@@ -356,6 +356,22 @@ fn a_stranger_key_stops_the_ceremony() {
     assert_eq!(fs::read(desk.path("keys/root-2.pem")).unwrap(), before);
 }
 
+/// Somebody's key exchanged between two sittings: the transcript is not signed with it.
+#[test]
+fn a_key_of_a_participant_that_was_exchanged_signs_no_transcript() {
+    let named = "name = \"Ada Lindqvist\"";
+    let desk = desk_with(&changed(SCRIPT, named, &format!("{named}\nkey = \"ada.pem\"")), ANSWERS);
+    desk.key("ada.pem", Ed25519);
+    assert!(desk.ampoule(RUN).ok().contains("pauses"));
+    fs::rename(desk.path("ada.pem"), desk.path("kept.pem")).unwrap();
+    desk.key("ada.pem", Ed25519);
+    let said = desk.ampoule(RUN).fails(2089);
+    assert!(said.contains("the key of Ada Lindqvist is not the one"), "{said}");
+    fs::rename(desk.path("kept.pem"), desk.path("ada.pem")).unwrap();
+    assert!(desk.ampoule(RUN).ok().contains("finished"));
+    assert_whole(&desk);
+}
+
 fn changed(script: &str, old: &str, new: &str) -> String {
     assert!(script.contains(old), "{old}");
     script.replace(old, new)

@@ -262,6 +262,33 @@ fn a_missing_token_and_a_wrong_pin_stop_it_and_nothing_is_lost() {
     assert!(!fs::read_to_string(desk.path(RECORD)).unwrap().contains("314159"));
 }
 
+/// Without `pin-source` in the script the PIN comes from where the command says, and goes to one token only.
+#[test]
+fn a_pin_of_the_command_serves_one_token() {
+    if !tokens::is_there() {
+        return;
+    }
+    let two = short().replace("?pin-source=file:pin", "");
+    let desk = desk_with(&two, ANSWERS, &["root-1", "root-2"]);
+    let run = format!("{RUN} --pin-file pin");
+    desk.ampoule(&run).fails(2047);
+    assert!(keys_in_tokens(&desk).len() <= 1);
+
+    let mut one: toml::Table = two.parse().unwrap();
+    let names = |step: &toml::Value, name: &str| step.get(name).is_some_and(|text| text.to_string().contains("root-2"));
+    let steps = one["step"].as_array_mut().unwrap();
+    steps.retain(|step| !names(step, "uri") && !names(step, "key"));
+    let root = steps.iter_mut().find(|step| step.get("roles").is_some()).unwrap();
+    root["sign"].as_array_mut().unwrap().truncate(1);
+    root["roles"]["root"]["keys"].as_array_mut().unwrap().truncate(1);
+    root["roles"]["root"]["threshold"] = 1.into();
+    let desk = desk_with(&toml::to_string(&one).unwrap(), ANSWERS, &["root-1"]);
+    desk.ampoule(&run).ok();
+    assert_whole(&desk);
+    let record = fs::read_to_string(desk.path(RECORD)).unwrap();
+    assert!(!record.contains(PIN) && !record.contains("pin-source"), "{record}");
+}
+
 #[test]
 fn a_token_that_holds_a_key_of_that_name_already_stops_it() {
     if !tokens::is_there() {

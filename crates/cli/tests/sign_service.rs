@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::Desk;
+use common::{Desk, tokens};
 use keys::SignatureAlgorithm::{Ed25519, Esp256};
 use keys::service::wire::{Request, Response, SignContent, SignRequest, read_frame, write_frame};
 use keys::{Code, Result};
@@ -58,6 +58,8 @@ fn command(desk: &Desk) -> Command {
         .args("sign-service --policy policy.toml --socket sock --passphrase-file pass".split_whitespace())
         .current_dir(desk.directory())
         .env_clear()
+        .env("AMPOULE_PKCS11_MODULE", tokens::MODULE)
+        .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
         .env("AMPOULE_JOURNAL", desk.path("service.jsonl"));
     command
 }
@@ -196,6 +198,53 @@ fn a_build_system_signs_for_development_and_for_nothing_else() {
     // And the client's own journal tells of its two.
     let own = desk.ampoule("journal show --object release --json").json();
     assert_eq!(own.as_array().unwrap().len(), 2);
+}
+
+/// The daemon of the page: the key is in a token, the service holds the PIN, the client holds nothing.
+#[test]
+fn a_key_in_a_token_signs_for_a_build_system_and_comes_back_with_its_token() {
+    if !tokens::is_there() {
+        return;
+    }
+    let desk = desk();
+    desk.with_tokens(&["ci"]);
+    let token = "pkcs11:token=ci;object=ci";
+    desk.ampoule(&format!("key new {token} --type p256 --pin-file pin"))
+        .ok();
+    fs::write(
+        desk.path("token.pub"),
+        desk.ampoule(&format!("key show {token} --pem")).ok(),
+    )
+    .unwrap();
+    desk.ampoule(
+        "trust init -o token.ampr --environment development --vendor-domain ampoule.example --product-line amp-demo \
+         --root-key root --release-key token.pub --image-key image --passphrase-file pass",
+    )
+    .ok();
+    let policy = fs::read_to_string(desk.path("policy.toml")).unwrap();
+    let file = "uri = \"ci\"\nenvironment = \"development\"\nroot = \"demo.ampr\"";
+    let held = format!("uri = \"{token}?pin-source=file:pin\"\nenvironment = \"development\"\nroot = \"token.ampr\"");
+    assert!(policy.contains(file));
+    fs::write(desk.path("policy.toml"), policy.replace(file, &held)).unwrap();
+
+    let running = Running::start(&desk);
+    let build = |name: &str| {
+        let release = BUILD.replace("demo.ampr", "token.ampr");
+        desk.ampoule(&format!("{release} -o {name}.suit --key {}", uri("ci-release")))
+    };
+    build("one").ok();
+    desk.ampoule("release verify one.suit --root token.ampr").ok();
+    // Pulled out, and put in again: nobody has to start the service anew.
+    fs::rename(desk.path("tokens"), desk.path("away")).unwrap();
+    build("two").fails(2035);
+    assert!(!desk.path("two.suit").exists());
+    fs::rename(desk.path("away"), desk.path("tokens")).unwrap();
+    build("two").ok();
+    desk.ampoule("release verify two.suit --root token.ampr").ok();
+    running.stop();
+    for file in ["service.jsonl", "journal.jsonl"] {
+        assert!(!fs::read_to_string(desk.path(file)).unwrap().contains(tokens::PIN));
+    }
 }
 
 #[test]

@@ -19,18 +19,7 @@ fn a_key_in_a_token_is_made_listed_shown_and_signs() {
         let pem = bench.ok(&["key", "show", &uri, "--pem"]);
         std::fs::write(bench.desk.path("public.pem"), pem).unwrap();
 
-        let options = [
-            "-v",
-            "1.2.3",
-            "-H",
-            "32",
-            "-S",
-            "0x4000",
-            "--pad-header",
-            "fw.bin",
-            "signed.bin",
-        ];
-        bench.approved(&[&["image", "sign", "-k", &uri, "--pin-env", "PIN"], &options[..]].concat());
+        bench.approved(&[&["image", "sign", "-k", &uri, "--pin-env", "PIN"], &IMAGE[..]].concat());
         bench.ok(&["image", "verify", "-k", "public.pem", "signed.bin"]);
         bench.ok(&["image", "verify", "-k", &uri, "signed.bin"]);
         bench.fails(&["key", "new", &uri, "--type", algorithm, "--pin-file", "pin"], 2043);
@@ -167,20 +156,9 @@ fn every_mistake_with_a_token_ends_in_its_number() {
         assert!(!message.contains(PIN) && !message.contains("314159"), "{message}");
     }
     // One PIN is tried on one token only; each token's own pin-source serves both.
-    let options = [
-        "-v",
-        "1",
-        "-H",
-        "32",
-        "-S",
-        "0x4000",
-        "--pad-header",
-        "fw.bin",
-        "signed.bin",
-    ];
     let other = "pkcs11:token=other;object=a";
     let both = ["image", "sign", "--pin-file", "pin", "-k", uri, "-k", other];
-    let both = [&both[..], &options].concat();
+    let both = [&both[..], &IMAGE].concat();
     let digest = bench.digest(&both);
     bench.fails(&[&both[..], &["--approve", &digest]].concat(), 2047);
     assert!(!bench.desk.path("signed.bin").exists());
@@ -188,10 +166,73 @@ fn every_mistake_with_a_token_ends_in_its_number() {
         format!("{uri}?pin-source=file:pin"),
         format!("{other}?pin-source=file:pin"),
     );
-    bench.approved(&[&["image", "sign", "-k", &one, "-k", &two], &options[..]].concat());
+    bench.approved(&[&["image", "sign", "-k", &one, "-k", &two], &IMAGE[..]].concat());
 }
 
-/// A desk with tokens of its own, all with one PIN.
+#[test]
+fn a_token_without_the_mechanism_says_so_and_nothing_is_made() {
+    let Some(bench) = Bench::new(&["release"]) else { return };
+    let uri = "pkcs11:token=release;object=a";
+    bench.ok(&["key", "new", uri, "--type", "p256", "--pin-file", "pin"]);
+    let sign = |uri: &'static str| [&["image", "sign", "-k", uri, "--pin-file", "pin"][..], &IMAGE].concat();
+    let digest = bench.digest(&sign(uri));
+    let all = std::fs::read_to_string(bench.desk.path("softhsm2.conf")).unwrap();
+    // A token that hashes and does nothing else.
+    let little = format!("{all}slots.mechanisms = CKM_SHA256\n");
+    std::fs::write(bench.desk.path("softhsm2.conf"), little).unwrap();
+    bench.fails(&[&sign(uri)[..], &["--approve", &digest]].concat(), 2042);
+    assert!(!bench.desk.path("signed.bin").exists());
+    let other = "pkcs11:token=release;object=b";
+    bench.fails(&["key", "new", other, "--type", "p256", "--pin-file", "pin"], 2042);
+    std::fs::write(bench.desk.path("softhsm2.conf"), &all).unwrap();
+    bench.fails(&["key", "show", other], 2040);
+    bench.ok(&[&sign(uri)[..], &["--approve", &digest]].concat());
+}
+
+/// The token stands where `ampoule` cannot reach it, and another program asks it.
+#[test]
+fn what_was_written_out_to_be_signed_another_program_lets_the_token_sign() {
+    let Some(bench) = Bench::new(&["vault"]) else { return };
+    bench.peer(&[
+        "--keypairgen",
+        "--key-type",
+        "EC:prime256v1",
+        "--label",
+        "vault",
+        "--usage-sign",
+    ]);
+    bench.peer(&[
+        "--read-object",
+        "--type",
+        "pubkey",
+        "--label",
+        "vault",
+        "-o",
+        "vault.der",
+    ]);
+    bench.openssl("pkey -pubin -inform DER -in vault.der -out vault.pub");
+    bench.ok(&[&["image", "sign", "--vector-to-sign", "digest"][..], &IMAGE].concat());
+    std::fs::rename(bench.desk.path("signed.bin"), bench.desk.path("digest")).unwrap();
+    // Raw and DER; the second is what such programs write for openssl.
+    for format in ["rs", "openssl"] {
+        let files = ["--input-file", "digest", "--output-file", format];
+        let sign = [
+            "--sign",
+            "-m",
+            "ECDSA",
+            "--label",
+            "vault",
+            "--signature-format",
+            format,
+        ];
+        bench.peer(&[&sign[..], &files].concat());
+        let back = ["image", "sign", "--fix-sig", format, "--fix-sig-pubkey", "vault.pub"];
+        bench.ok(&[&back[..], &IMAGE].concat());
+        bench.ok(&["image", "verify", "-k", "vault.pub", "signed.bin"]);
+        std::fs::remove_file(bench.desk.path("signed.bin")).unwrap();
+    }
+}
+
 #[test]
 fn a_certificate_stands_beside_its_key_where_other_programs_find_it() {
     let Some(bench) = Bench::new(&["release"]) else { return };
@@ -226,60 +267,40 @@ fn a_certificate_stands_beside_its_key_where_other_programs_find_it() {
     bench.ok(&[&keep(uri, "next.pem")[..], &["--replace"]].concat());
     assert_eq!(bench.ok(&["key", "list"]).matches("certificate of").count(), 1);
 
-    let peer = |more: &[&str]| {
-        let arguments = [&["--module", MODULE, "--token-label", "release"][..], more].concat();
-        let output = bench.run("pkcs11-tool", &arguments);
-        assert!(output.status.success(), "{output:?}");
-    };
-    peer(&["--read-object", "--type", "cert", "--label", "www", "-o", "read.der"]);
+    bench.peer(&["--read-object", "--type", "cert", "--label", "www", "-o", "read.der"]);
     bench.openssl("x509 -inform DER -in read.der -out read.pem");
     assert_eq!(
         std::fs::read(bench.desk.path("read.pem")).unwrap(),
         std::fs::read(bench.desk.path("next.pem")).unwrap()
     );
     // A token that keeps no public key where there is a certificate: the key is that of the certificate.
-    peer(&[
-        "--login",
-        "--pin",
-        PIN,
-        "--delete-object",
-        "--type",
-        "pubkey",
-        "--label",
-        "www",
-    ]);
-    peer(&[
-        "--login",
-        "--pin",
-        PIN,
-        "--delete-object",
-        "--type",
-        "pubkey",
-        "--label",
-        "other",
-    ]);
-    let sign = |uri: &'static str| {
-        let options = [
-            "-v",
-            "1.2.3",
-            "-H",
-            "32",
-            "-S",
-            "0x4000",
-            "--pad-header",
-            "fw.bin",
-            "signed.bin",
-        ];
-        [&["image", "sign", "-k", uri, "--pin-env", "PIN"][..], &options].concat()
-    };
+    bench.peer(&["--delete-object", "--type", "pubkey", "--label", "www"]);
+    bench.peer(&["--delete-object", "--type", "pubkey", "--label", "other"]);
+    let sign = |uri: &'static str| [&["image", "sign", "-k", uri, "--pin-env", "PIN"][..], &IMAGE].concat();
     bench.approved(&sign(uri));
     bench.ok(&["image", "verify", "-k", "public.pem", "signed.bin"]);
     let digest = bench.digest(&sign(other));
     bench.fails(&[&sign(other)[..], &["--approve", &digest]].concat(), 2045);
 }
 
+/// How the image of these tests is made.
+const IMAGE: [&str; 9] = [
+    "-v",
+    "1.2.3",
+    "-H",
+    "32",
+    "-S",
+    "0x4000",
+    "--pad-header",
+    "fw.bin",
+    "signed.bin",
+];
+
+/// A desk with tokens of its own, all with one PIN.
 struct Bench {
     desk: Desk,
+    /// The first of its tokens.
+    token: String,
 }
 
 impl Bench {
@@ -287,7 +308,10 @@ impl Bench {
         if !tokens::is_there() {
             return None;
         }
-        let bench = Bench { desk: Desk::new() };
+        let bench = Bench {
+            desk: Desk::new(),
+            token: labels.first().map(|label| (*label).to_owned()).unwrap_or_default(),
+        };
         bench.desk.with_tokens(labels);
         std::fs::write(bench.desk.path("fw.bin"), [1; 1000]).unwrap();
         Some(bench)
@@ -303,6 +327,21 @@ impl Bench {
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// Another program at the first token, logged in.
+    fn peer(&self, arguments: &[&str]) {
+        let place = [
+            "--module",
+            MODULE,
+            "--token-label",
+            &self.token,
+            "--login",
+            "--pin",
+            PIN,
+        ];
+        let output = self.run("pkcs11-tool", &[&place[..], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
     }
 
     fn openssl(&self, arguments: &str) {

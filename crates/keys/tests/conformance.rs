@@ -373,10 +373,42 @@ fn each_failure_of_a_token_has_its_number() {
             .unwrap();
         conforms(&one, &in_a_token());
 
-        // Gone between opening and signing.
-        std::fs::remove_dir_all(folder.join("tokens")).unwrap();
+        // Meant for something else, by its owner's word.
+        let session = cryptoki::context::Pkcs11::new(module).unwrap();
+        let slot = session.get_slots_with_initialized_token().unwrap()[0];
+        let session = session.open_rw_session(slot).unwrap();
+        let label = cryptoki::object::Attribute::Label("derive".into());
+        let parameters = vec![6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+        let public = [label.clone(), cryptoki::object::Attribute::EcParams(parameters)];
+        let private = [label, cryptoki::object::Attribute::Sign(false)];
+        let make = cryptoki::mechanism::Mechanism::EccKeyPairGen;
+        session.generate_key_pair(&make, &public, &private).unwrap();
+        assert_eq!(code(open("derive").map(drop)), "TOKEN_KEY_USE");
+
+        // The other program takes our signature, and no changed one. A token's ECDSA is over a digest, so that is its input.
         let purpose = purpose(Object::Record);
         let job = job(Content::Digest(&[7; 32]), &purpose);
+        let signature = one.sign(&job).unwrap();
+        let verifies = |signature: &[u8]| {
+            std::fs::write(folder.join("digest"), [7; 32]).unwrap();
+            std::fs::write(folder.join("signature"), signature).unwrap();
+            let key = ["--token-label", "conformance", "--login", "--pin", PIN, "--id", "12"];
+            let files = ["--input-file", "digest", "--signature-file", "signature"];
+            let place = ["--module", library, "--verify", "-m", "ECDSA"];
+            let mut peer = std::process::Command::new("pkcs11-tool");
+            let output = peer
+                .args([&place[..], &key, &files].concat())
+                .current_dir(folder)
+                .output();
+            String::from_utf8_lossy(&output.unwrap().stdout).contains("Signature is valid")
+        };
+        assert!(verifies(signature.as_cose()));
+        let mut changed = signature.as_cose().to_vec();
+        changed[63] ^= 1;
+        assert!(!verifies(&changed));
+
+        // Gone between opening and signing.
+        std::fs::remove_dir_all(folder.join("tokens")).unwrap();
         assert_eq!(code(one.sign(&job).map(drop)), "TOKEN_REMOVED");
         assert_eq!(code(one.sign_all(&[job; 3]).map(drop)), "TOKEN_REMOVED");
     });

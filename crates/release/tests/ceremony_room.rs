@@ -6,18 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use keys::backup::{Backup, Share};
-use keys::file::{self, FileKey};
-use keys::pkcs11::{KeyInToken, Pkcs11Uri, Protection, TokenFacts};
-use keys::{
-    Code, DevelopmentOnly, Error, Job, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer,
-};
 use ampoule_release::ceremony::health::{Health, SAMPLE_BYTES};
 use ampoule_release::ceremony::record::Record;
 use ampoule_release::ceremony::room::{Machine, Room, TokenLook};
 use ampoule_release::ceremony::run::{Outcome, run};
 use ampoule_release::ceremony::script::Script;
 use ampoule_release::ceremony::verify::verify;
+use keys::backup::{Backup, Share};
+use keys::file::{self, FileKey};
+use keys::pkcs11::{KeyInToken, Pkcs11Uri, Protection, TokenFacts};
+use keys::{Code, DevelopmentOnly, Error, Job, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde_json::{Value, json};
 
 const SCRIPT: &str = r#"
@@ -394,7 +392,10 @@ fn every_check_of_the_machine_stops_production() {
 
 #[test]
 fn a_script_may_allow_the_network_and_the_record_keeps_the_reason() {
-    let script = SCRIPT.replace("tool-sha256", "allow-network = \"the token is in a data centre\"\ntool-sha256");
+    let script = SCRIPT.replace(
+        "tool-sha256",
+        "allow-network = \"the token is in a data centre\"\ntool-sha256",
+    );
     let mut scene = Scene::new();
     scene.machine.interfaces_up = vec!["eth0 (up)".into()];
     assert_eq!(scene.sitting_of(&script).unwrap(), Outcome::Finished);
@@ -405,7 +406,11 @@ fn a_script_may_allow_the_network_and_the_record_keeps_the_reason() {
     scene.machine.interfaces_up = vec!["eth0 (up)".into()];
     let rehearsal = SCRIPT.replace("mode = \"production\"", "mode = \"rehearsal\"");
     assert_eq!(scene.sitting_of(&rehearsal).unwrap(), Outcome::Finished);
-    assert!(scene.said.contains("a production ceremony would stop here"), "{}", scene.said);
+    assert!(
+        scene.said.contains("a production ceremony would stop here"),
+        "{}",
+        scene.said
+    );
 }
 
 #[test]
@@ -462,7 +467,10 @@ fn a_token_pulled_out_while_it_signs_the_root_stops_it_and_the_same_command_goes
         assert!(error.is(Code::TokenRemoved), "{error}");
         let record = Record::parse(&std::fs::read(pulled.scene.record_path()).unwrap()).unwrap();
         assert_eq!(record.entries.last().unwrap().text("step"), step);
-        assert_eq!(pulled.scene.directory.path().join("first.ampr").exists(), step != "root-1");
+        assert_eq!(
+            pulled.scene.directory.path().join("first.ampr").exists(),
+            step != "root-1"
+        );
     }
     pulled.scene.goes_on();
 }
@@ -497,7 +505,10 @@ fn a_key_of_a_participant_that_is_another_at_the_end_signs_nothing() {
         scene.machine.health = good();
         let stated = scene.keys.insert(name.into(), Held::new()).unwrap();
         let error = scene.stops(code, "signatures");
-        assert!(error.what.contains("not the one that was stated at the beginning"), "{error}");
+        assert!(
+            error.what.contains("not the one that was stated at the beginning"),
+            "{error}"
+        );
         scene.keys.insert(name.into(), stated);
         scene.goes_on();
     }

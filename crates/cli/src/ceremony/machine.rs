@@ -1,7 +1,7 @@
 //! What can be said of the machine: the program itself, interfaces, random numbers, disk.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::release::ceremony::health::{Health, SAMPLE_BYTES};
 use ::release::ceremony::room::Machine;
@@ -21,16 +21,21 @@ pub(super) fn look(directory: &Path) -> Result<Machine> {
     let mut sample = Zeroizing::new(vec![0; SAMPLE_BYTES]);
     // This waits until the kernel's generator is seeded.
     getrandom::fill(&mut sample).map_err(|error| Code::NoEntropy.error(format!("no random bytes: {error}")))?;
-    let own = std::env::current_exe().and_then(fs::read);
-    let own = own.map_err(|error| Code::CeremonyCheck.error(format!("this program cannot read itself: {error}")))?;
     Ok(Machine {
         tool_version: env!("CARGO_PKG_VERSION").into(),
-        tool_sha256: Sha256::of(&own),
+        tool_sha256: digest_of(std::env::current_exe())?,
         interfaces_up: interfaces_up(Path::new("/sys/class/net"))?,
         health: Health::of(&sample),
         entropy_source: entropy_source(),
         facts: facts(directory),
     })
+}
+
+/// SHA-256 of this program's file.
+fn digest_of(program: std::io::Result<PathBuf>) -> Result<[u8; 32]> {
+    let own = program.and_then(fs::read);
+    let own = own.map_err(|error| Code::CeremonyCheck.error(format!("this program cannot read itself: {error}")))?;
+    Ok(Sha256::of(&own))
 }
 
 fn interfaces_up(folder: &Path) -> Result<Vec<String>> {
@@ -141,6 +146,20 @@ mod tests {
             interfaces_up(folder.path()).unwrap(),
             ["eth0 (up)", "odd ()", "tun0 (unknown)"]
         );
-        assert!(interfaces_up(&folder.path().join("none")).is_err());
+        let unknown = interfaces_up(&folder.path().join("none")).unwrap_err();
+        assert!(unknown.is(Code::CeremonyCheck), "{unknown}");
+    }
+
+    #[test]
+    fn a_program_that_cannot_read_itself_stops_the_ceremony() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("ampoule");
+        fs::write(&program, "abc").unwrap();
+        assert_eq!(digest_of(Ok(program.clone())).unwrap(), Sha256::of(b"abc"));
+        fs::remove_file(&program).unwrap();
+        let unreadable = digest_of(Ok(program)).unwrap_err();
+        assert!(unreadable.is(Code::CeremonyCheck), "{unreadable}");
+        let unknown = digest_of(Err(std::io::ErrorKind::NotFound.into())).unwrap_err();
+        assert!(unknown.is(Code::CeremonyCheck), "{unknown}");
     }
 }

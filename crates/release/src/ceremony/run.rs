@@ -880,7 +880,9 @@ impl Sitting<'_> {
         };
         self.is_as_stated(who, signer.public_key())?;
         // An encrypted file will do for a person's word; what others could sign with, or what signs unasked, will not.
-        let unfit = signer.development_only().filter(|reason| *reason != DevelopmentOnly::File);
+        let unfit = signer
+            .development_only()
+            .filter(|reason| *reason != DevelopmentOnly::File);
         if let Some(reason) = unfit
             && self.script.mode == Mode::Production
         {
