@@ -1,20 +1,21 @@
 //! Whatever the application leaves in the mailbox: the bootloader takes what the authority signed, nothing else, and what
-//! runs keeps running.
+//! runs keeps running. A lifecycle request is signed by nobody: what is none changes nothing, and no request leads back.
 //!
 //! The first byte of an input says which part it stands in.
 
 use ampoule_sim::body::Boot;
 use ampoule_sim::fixture::{revocation_list, time_file};
 use ampoule_sim::line::{Line, forge};
-use codec::record::MailKind;
+use codec::reason::Reason;
+use codec::record::{Lifecycle, LifecycleRequest, MailKind, StoreHeader};
 use engine::boot::Reset;
 use std::sync::OnceLock;
 
-const KINDS: [MailKind; 3] = [MailKind::Root, MailKind::Revoke, MailKind::Time];
+const KINDS: [MailKind; 4] = MailKind::ALL;
 
 struct Bench {
     line: Line,
-    /// What the authority signed, in the order of [`KINDS`].
+    /// What the authority signed, in the order of [`KINDS`], but for the last, which nobody signs.
     good: [Vec<u8>; 3],
 }
 
@@ -46,15 +47,45 @@ pub fn run(data: &[u8]) {
     }
     forge(&mut sim.nor, body, KINDS[which], content);
     let before = *body.store(&mut sim.nor).expect("a store").header();
-    assert_eq!(body.boot(&mut sim, Reset::Software), Ok(Boot::Runs("old", false)));
+    let boot = body.boot(&mut sim, Reset::Software).expect("lawful");
     let after = *body.store(&mut sim.nor).expect("a store").header();
-    if content == good[which] {
-        assert_ne!(after, before, "what the authority signed is taken");
+    if KINDS[which] == MailKind::Lifecycle {
+        assert_eq!(boot, judge(content, &before, &after));
+        if boot != RUNS {
+            return;
+        }
     } else {
-        assert_eq!(after, before, "what nobody signed changed the trust store");
+        assert_eq!(boot, RUNS);
+        let taken = content == good[which];
+        assert_eq!(
+            after != before,
+            taken,
+            "what the authority signed is taken, and nothing else"
+        );
     }
     let waits = body.app(&mut sim, |device| device.waits(KINDS[which]).map_err(Into::into));
     assert_eq!(waits, Ok(false), "it was taken or refused");
+}
+
+const RUNS: Boot = Boot::Runs("old", false);
+
+/// What starts after a lifecycle request; panics if the trust store says what was not asked for.
+fn judge(content: &[u8], before: &StoreHeader, after: &StoreHeader) -> Boot {
+    assert!(after.lifecycle >= before.lifecycle && !after.wiping);
+    match LifecycleRequest::parse(content) {
+        Ok(LifecycleRequest::Advance(to)) if to > before.lifecycle => {
+            assert_eq!(after.lifecycle, to);
+            match to {
+                Lifecycle::Decommissioned => Boot::Recovery(Reason::Decommissioned),
+                _ => RUNS,
+            }
+        }
+        // The root of this bench is none of development.
+        _ => {
+            assert_eq!(after, before, "what is no step forward changed the trust store");
+            RUNS
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +98,24 @@ mod tests {
         for (part, name) in ["root", "list", "time"].into_iter().enumerate() {
             let seed = [&[part as u8][..], &bench().good[part]].concat();
             keep("mailbox", name, &seed);
+        }
+        let ends = LifecycleRequest::Advance(Lifecycle::Decommissioned);
+        for (name, request) in [("leave", LifecycleRequest::LeaveDevelopment), ("end", ends)] {
+            let seed = [&[3][..], &request.to_bytes()].concat();
+            keep("mailbox", name, &seed);
+            run(&seed);
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_lifecycle_request_matters() {
+        let request = LifecycleRequest::Advance(Lifecycle::Rma).to_bytes();
+        for at in 0..request.len() {
+            for byte in 0..=u8::MAX {
+                let mut bent = [&[3][..], &request].concat();
+                bent[1 + at] = byte;
+                run(&bent);
+            }
         }
     }
 }
