@@ -197,6 +197,89 @@ fn a_chain_made_anew_is_found_by_its_signatures() {
     rechained(&script).fails(2082);
 }
 
+/// Nobody's key is needed to write a record that nobody signed: it must not pass for a ceremony.
+#[test]
+fn a_record_without_signatures_is_no_ceremony_whatever_it_says() {
+    let desk = finished();
+    let forged = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut entries = record(&desk);
+        entries.retain(|entry| entry["kind"] != "signature");
+        change(&mut entries);
+        fs::write(desk.path("forged.jsonl"), chain(entries)).unwrap();
+        desk.ampoule("ceremony verify forged.jsonl")
+    };
+    let done = |entries: &[Value], step: &str| {
+        let is_it = |entry: &Value| entry["kind"] == "done" && entry["step"] == step;
+        entries.iter().position(is_it).expect("the step was done")
+    };
+    assert!(
+        forged(&|_| ())
+            .fails(2088)
+            .contains("not signed by Ada Lindqvist, Carlos Meyer")
+    );
+    for (present, said) in [
+        (serde_json::json!([]), "does not say who was present"),
+        (Value::Null, "does not say who was present"),
+        (
+            serde_json::json!(["ada", "ada", "carlos", "dora", "walter"]),
+            "does not say who was present",
+        ),
+        (
+            serde_json::json!(["ada", "carlos", "dora", "zoe"]),
+            "does not say who was present",
+        ),
+        (
+            serde_json::json!(["walter"]),
+            "0 of administrator were present, 1 had to be",
+        ),
+        (
+            serde_json::json!(["ada", "carlos", "walter"]),
+            "1 of custodian were present, 2 had to be",
+        ),
+    ] {
+        let change = |entries: &mut Vec<Value>| {
+            let at = done(entries, "presence-1");
+            entries[at]["result"]["present"] = present.clone();
+        };
+        let found = forged(&change).fails(2082);
+        assert!(found.contains(said), "{found}");
+    }
+    // Another step does not say who was there.
+    let elsewhere = |entries: &mut Vec<Value>| {
+        let at = done(entries, "note-1");
+        entries[at]["result"]["present"] = serde_json::json!([]);
+    };
+    forged(&elsewhere).fails(2088);
+    // A step that says nothing, or something else than the script told it to do.
+    let steps: Vec<String> = results(&desk).into_iter().map(|(step, _)| step).collect();
+    for step in &steps {
+        let found = forged(&|entries| {
+            let at = done(entries, step);
+            entries[at]["result"] = serde_json::json!({});
+        });
+        found.fails(2082);
+    }
+    // The root of somebody else, verified and described as it is.
+    let other = finished();
+    let (_, theirs) = results(&other).into_iter().find(|(step, _)| step == "root-1").unwrap();
+    let found = forged(&|entries| {
+        let at = done(entries, "root-1");
+        entries[at]["result"] = theirs.clone();
+    });
+    assert!(found.fails(2082).contains("no result of step root-1"));
+    for (member, other) in [
+        ("version", Value::from(2)),
+        ("environment", "production".into()),
+        ("file", "x".into()),
+    ] {
+        forged(&|entries| {
+            let at = done(entries, "root-1");
+            entries[at]["result"][member] = other.clone();
+        })
+        .fails(2082);
+    }
+}
+
 /// Entries as lines with numbers, hashes and chain made anew, as an attacker would.
 fn chain(entries: Vec<Value>) -> String {
     let mut head = "0".repeat(64);

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
 use common::terminal::Terminal;
-use common::{Desk, PASSPHRASE, tokens};
+use common::{Desk, tokens};
 use serde_json::Value;
 
 const RECORD: &str = "script.record.jsonl";
@@ -268,8 +268,6 @@ fn a_key_file_signs_no_root_in_production() {
         table.answer(&format!("{name} ({part})"), name);
     }
     table.answer("paper and a watch. Type yes:", "yes");
-    table.answer("this is the root that was decided. Type yes:", "yes");
-    table.answer_hidden("Passphrase of", PASSPHRASE);
     table.expect("(2125 PRODUCTION_KEY)");
     assert_eq!(table.end().0.code(), Some(1));
     assert!(!desk.path("first.ampr").exists());

@@ -287,6 +287,10 @@ impl Room for Scene {
         Ok(self.keys.get(&name_of(uri)).map(|held| held.public_key().clone()))
     }
 
+    fn development_only(&mut self, uri: &KeyUri) -> Result<Option<DevelopmentOnly>> {
+        Ok(self.keys.get(&name_of(uri)).and_then(|held| held.development_only))
+    }
+
     fn signer(&mut self, uri: &KeyUri) -> Result<Box<dyn Signer>> {
         Ok(Box::new(self.keys[&name_of(uri)].clone()))
     }
@@ -404,7 +408,11 @@ fn a_script_may_allow_the_network_and_the_record_keeps_the_reason() {
     // In a rehearsal it only is said.
     let mut scene = Scene::new();
     scene.machine.interfaces_up = vec!["eth0 (up)".into()];
-    let rehearsal = SCRIPT.replace("mode = \"production\"", "mode = \"rehearsal\"");
+    let rehearsal = SCRIPT.replace("\"production\"", "\"rehearsal\"").replacen(
+        "environment = \"rehearsal\"",
+        "environment = \"development\"",
+        1,
+    );
     assert_eq!(scene.sitting_of(&rehearsal).unwrap(), Outcome::Finished);
     assert!(
         scene.said.contains("a production ceremony would stop here"),

@@ -11,13 +11,13 @@ use ::release::input;
 use keys::backup::{Backup, Share};
 use keys::file::FileKey;
 use keys::pkcs11::{KeyInToken, TokenFacts};
-use keys::{Code, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
+use keys::{Code, DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde::Deserialize;
 
 use super::{machine, wrong_answers};
 use crate::backup;
 use crate::out::Out;
-use crate::signing::{self, PassphraseArgs};
+use crate::signing::{self, EitherHalf, PassphraseArgs};
 use crate::token;
 
 /// Who answers, and how keys are opened.
@@ -113,6 +113,10 @@ impl Room for Table<'_> {
                 found => found.map(Some),
             },
         }
+    }
+
+    fn development_only(&mut self, uri: &KeyUri) -> Result<Option<DevelopmentOnly>> {
+        EitherHalf::public_of(uri, self.passphrase, self.out).map(|key| key.development_only())
     }
 
     fn signer(&mut self, uri: &KeyUri) -> Result<Box<dyn Signer>> {

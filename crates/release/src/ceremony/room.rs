@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keys::backup::{Backup, Share};
 use keys::file::FileKey;
 use keys::pkcs11::{KeyInToken, TokenFacts};
-use keys::{KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
+use keys::{DevelopmentOnly, KeyUri, Passphrase, PublicKey, Result, SignatureAlgorithm, Signer};
 use serde_json::Value;
 
 use super::health::Health;
@@ -38,6 +38,9 @@ pub trait Room {
 
     /// The public half of a key, if there is such a key.
     fn public_key(&mut self, uri: &KeyUri) -> Result<Option<PublicKey>>;
+
+    /// Why signatures of a key must never count in production, as far as that is seen without opening it.
+    fn development_only(&mut self, uri: &KeyUri) -> Result<Option<DevelopmentOnly>>;
 
     /// A private key, opened by whoever holds it.
     fn signer(&mut self, uri: &KeyUri) -> Result<Box<dyn Signer>>;

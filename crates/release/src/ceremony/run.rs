@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use codec::limits::Limits;
+use codec::roots::Role;
 use keys::backup::{self, Backup, Share};
 use keys::file::{self, LockedKey};
 use keys::pkcs11::{KeyInToken, Pkcs11Uri, TokenFacts};
@@ -16,9 +17,10 @@ use zeroize::Zeroizing;
 
 use super::record::{Entry, Record, Writer, canonical};
 use super::room::{Room, TokenLook};
-use super::script::{self, Act, Mode, Part, Participant, RootStep, Script, Step};
+use super::script::{self, Act, Mode, Part, Participant, RootStep, Script, Step, World};
 use crate::board::Board;
-use crate::root::{self, RoleSpec, RootSpec};
+use crate::root::safety::{self, Conditions};
+use crate::root::{self, Names, RoleSpec, RootSpec};
 use crate::{hex, identity, input};
 
 /// What records of this version call themselves.
@@ -644,13 +646,17 @@ impl Sitting<'_> {
             (Err(error), _) if error.is(Code::FileMissing) => None,
             (Err(error), _) => return Err(error),
         };
+        let content = spec.content()?;
         let bytes = match found {
-            Some(found) => found,
+            Some(found) if root::Content::read(&found, &limits).is_ok_and(|found| found == content) => found,
+            Some(_) => return Err(uncertain(format!("{} is there and says something else", wanted.to))),
             None => {
-                self.room.say(&describe_root(&spec));
+                let notes = safety::check(&content, None, &self.conditions(wanted, &limits)?, &Names::default())?;
+                self.room.say(&describe_root(&spec, &content));
+                notes.iter().for_each(|note| self.room.say(&format!("note: {note}")));
                 let administrators = self.all(Part::Administrator);
                 self.confirmed(step, &administrators, "this is the root that was decided.")?;
-                let bytes = self.sign_root(wanted, &spec, &limits)?;
+                let bytes = self.sign_root(wanted, &content, &limits)?;
                 self.write_file(
                     step,
                     &wanted.to,
@@ -664,6 +670,8 @@ impl Sitting<'_> {
             }
         };
         let parsed = root::verify(&bytes, &limits)?;
+        self.room
+            .say(&format!("root      SHA-256 {}", hex::text(&Sha256::of(&bytes))));
         Ok(json!({
             "file": wanted.to,
             "sha256": hex::text(&Sha256::of(&bytes)),
@@ -672,11 +680,11 @@ impl Sitting<'_> {
             "version": parsed.version(),
             "environment": root::environment_name(parsed.environment()),
             "signed_by": wanted.sign,
-            "roles": roles_of(&spec),
+            "roles": roles_of(&content),
         }))
     }
 
-    fn sign_root(&mut self, wanted: &RootStep, spec: &RootSpec, limits: &Limits) -> Result<Vec<u8>> {
+    fn sign_root(&mut self, wanted: &RootStep, content: &root::Content, limits: &Limits) -> Result<Vec<u8>> {
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
         for key in &wanted.sign {
             let public = self.public_key(key)?;
@@ -685,13 +693,33 @@ impl Sitting<'_> {
             if *signer.public_key() != public {
                 return Err(Code::CeremonyToken.error(format!("{key} changed while it was opened")));
             }
-            if let Some(reason) = signer.development_only().filter(|_| !self.script.admits_file(key)) {
-                return Err(Code::ProductionKey.error(format!("{key} must not sign a root in production: {reason}")));
-            }
+            self.admit(wanted, key, signer.development_only())?;
             signers.push(signer);
         }
         let signers: Vec<&dyn Signer> = signers.iter().map(|signer| &**signer).collect();
-        root::make(spec, &signers, limits)
+        root::finish(content, &signers, limits)
+    }
+
+    /// A production root is signed by keys in hardware, and lists such keys, as far as it is seen here; a file that the
+    /// script spells out is the one exception. Error: [`Code::ProductionKey`].
+    fn admit(&self, wanted: &RootStep, key: &str, reason: Option<DevelopmentOnly>) -> Result<()> {
+        let is_spelled_out = reason == Some(DevelopmentOnly::File) && self.script.admits_file(key);
+        match reason {
+            Some(reason) if wanted.environment == World::Production && !is_spelled_out => Err(Code::ProductionKey
+                .error(format!(
+                    "{key} must neither sign a production root nor stand in it: {reason}"
+                ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn conditions(&mut self, wanted: &RootStep, limits: &Limits) -> Result<Conditions> {
+        let board = wanted.board.as_deref().map(|board| Board::read(&self.room.path(board)));
+        Ok(Conditions {
+            limits: *limits,
+            algorithms: board.transpose()?.map(|board| board.algorithms),
+            now: self.room.now(),
+        })
     }
 
     fn limits(&self, board: Option<&str>) -> Result<Limits> {
@@ -704,11 +732,13 @@ impl Sitting<'_> {
         for (name, of_role) in &wanted.roles {
             let role =
                 script::role(name).ok_or_else(|| Code::CeremonyScript.error(format!("there is no role {name}")))?;
-            let keys = of_role
-                .keys
-                .iter()
-                .map(|key| self.public_key(key))
-                .collect::<Result<_>>()?;
+            let mut keys = Vec::with_capacity(of_role.keys.len());
+            for key in &of_role.keys {
+                keys.push(self.public_key(key)?);
+                let uri = located(&*self.room, &script::uri(key));
+                let reason = self.room.development_only(&uri)?;
+                self.admit(wanted, key, reason)?;
+            }
             roles.push(RoleSpec {
                 role,
                 threshold: of_role.threshold,
@@ -841,10 +871,28 @@ impl Sitting<'_> {
             let question = "Numbers of the seals, or where everything is locked away:";
             let seals = self.ask(step, "seals", question, |answer| !answer.is_empty())?;
             self.about(step, json!({"seals": seals}))?;
-            self.room.say("The ceremony pauses here. The same command goes on.");
+            let head = self
+                .record()
+                .entries
+                .last()
+                .map(|entry| entry.hash().to_owned())
+                .unwrap_or_default();
+            self.room.say(&format!(
+                "The ceremony pauses here. The same command goes on.\nThe record so far is {head}.\nWrite that down: it is \
+                 said again when it goes on."
+            ));
             return Ok(None);
         };
         let sealed = sealed.to_owned();
+        let paused = self
+            .record()
+            .entries
+            .iter()
+            .rfind(|entry| entry.kind() == "about" && entry.text("step") == step.id);
+        let head = paused.map(|entry| entry.hash().to_owned()).unwrap_or_default();
+        self.room.say(&format!(
+            "The record was {head} when it was put away: compare with what was written down."
+        ));
         let question = "Numbers of the seals as you find them, before anything is opened:";
         self.ask(step, "found", question, |answer| answer == sealed)?;
         Ok(Some(json!({"seals": sealed, "found": "the same"})))
@@ -943,7 +991,7 @@ impl Sitting<'_> {
 /// What the first entry says: the script as it is, the tool, and the keys by which people will sign.
 fn opening(script: &Script, room: &mut dyn Room) -> Result<Value> {
     let machine = room.machine()?;
-    let mut participants = Vec::new();
+    let mut participants: Vec<Value> = Vec::new();
     for who in &script.participants {
         let pem = match &who.key {
             Some(key) => {
@@ -953,6 +1001,11 @@ fn opening(script: &Script, room: &mut dyn Room) -> Result<Value> {
             }
             None => None,
         };
+        let is_anothers = |other: &Value| pem.is_some() && other["public_key_pem"].as_str() == pem.as_deref();
+        if participants.iter().any(is_anothers) {
+            let what = format!("the key of {} is that of somebody else here", who.name);
+            return Err(Code::SameKeyTwice.error(what));
+        }
         participants.push(json!({"id": who.id, "name": who.name, "part": who.part.name(), "public_key_pem": pem}));
     }
     Ok(json!({
@@ -968,9 +1021,13 @@ fn opening(script: &Script, room: &mut dyn Room) -> Result<Value> {
 
 /// Who was there, by the last step that asked.
 pub(super) fn present<'s>(script: &'s Script, record: &Record) -> Vec<&'s Participant> {
+    let asks = |step: &str| {
+        let mut steps = script.steps.iter();
+        steps.any(|listed| listed.id == step && matches!(listed.act, Act::Presence {}))
+    };
     let entries = record.entries.iter().rev();
     let mut lists = entries
-        .filter(|entry| entry.kind() == "done")
+        .filter(|entry| entry.kind() == "done" && asks(entry.text("step")))
         .map(|entry| &entry.get("result")["present"]);
     let ids: Vec<&str> = match lists.find_map(Value::as_array) {
         Some(ids) => ids.iter().filter_map(Value::as_str).collect(),
@@ -1132,12 +1189,24 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-fn describe_root(spec: &RootSpec) -> String {
+fn describe_root(spec: &RootSpec, content: &root::Content) -> String {
+    let names = |roles: &BTreeSet<Role>| {
+        roles
+            .iter()
+            .map(|role| root::role_name(*role))
+            .collect::<Vec<_>>()
+            .join(" and ")
+    };
+    let expires = spec
+        .expires
+        .map_or("never expires".into(), |at| format!("expires {}", utc(at)));
     let mut text = format!(
-        "product line {}, vendor {}, {}",
+        "product line {}, vendor {}, {}\n{expires}\na delivery needs {}, an image {}",
         spec.product_line,
         spec.vendor_domain,
-        root::environment_name(spec.environment)
+        root::environment_name(spec.environment),
+        names(&content.delivery_roles),
+        names(&content.image_roles),
     );
     for role in &spec.roles {
         text.push_str(&format!("\n{}: {} of", root::role_name(role.role), role.threshold));
@@ -1152,12 +1221,13 @@ fn describe_root(spec: &RootSpec) -> String {
     text
 }
 
-fn roles_of(spec: &RootSpec) -> Value {
-    let roles = spec.roles.iter().map(|role| {
-        let keys: Vec<String> = role.keys.iter().map(|key| hex::text(&key.thumbprint())).collect();
+/// Thresholds and keys by role, as the record states them.
+pub(super) fn roles_of(content: &root::Content) -> Value {
+    let roles = content.roles.iter().map(|(role, def)| {
+        let keys: Vec<String> = def.keys.iter().map(|key| hex::text(key)).collect();
         (
-            root::role_name(role.role).to_owned(),
-            json!({"threshold": role.threshold, "keys": keys}),
+            root::role_name(*role).to_owned(),
+            json!({"threshold": def.threshold, "keys": keys}),
         )
     });
     Value::Object(roles.collect())

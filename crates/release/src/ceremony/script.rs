@@ -362,10 +362,10 @@ impl Script {
         self.participants.iter().find(|participant| participant.id == id)
     }
 
-    /// Whether a key that is good for development only may sign here: in rehearsals, and where the script spells it out.
+    /// Whether the script spells out that this key may be a file in production.
     pub(super) fn admits_file(&self, named: &str) -> bool {
         let is_spelled_out = |step: &Step| matches!(&step.act, Act::Generate { key, i_know_this_production_key_is_a_file: true, .. } if key == named);
-        self.mode == Mode::Rehearsal || self.steps.iter().any(is_spelled_out)
+        self.steps.iter().any(is_spelled_out)
     }
 
     fn check(&self) -> Result<()> {
@@ -456,6 +456,12 @@ impl Script {
                  tokens have instead",
                 step.id
             ))),
+            Act::Root(root) if root.environment == World::Production && self.mode == Mode::Rehearsal => {
+                Err(wrong(format!(
+                    "step `{}`: a rehearsal makes no production root; write `environment = \"development\"`",
+                    step.id
+                )))
+            }
             Act::Root(root) => beside(&root.to).and_then(|()| check_root(step, root)),
             _ => Ok(()),
         }
@@ -662,9 +668,12 @@ holder = "carl"
         let root = |roles: &str, sign: &str| {
             and(&format!(
                 "kind = 'root'\nto = 'r'\nvendor-domain = 'e.com'\nproduct-line = 'p'\n\
-                 environment = 'production'\nsign = [{sign}]\n[step.roles]\n{roles}"
+                 environment = 'development'\nsign = [{sign}]\n[step.roles]\n{roles}"
             ))
         };
+        let in_earnest = and("kind = 'root'\nto = 'r'\nvendor-domain = 'e.com'\nproduct-line = 'p'\n\
+             environment = 'production'\nsign = ['a']\n[step.roles]\nroot = { threshold = 1, keys = ['a'] }");
+        assert!(in_earnest.contains("a rehearsal makes no production root"));
         let own = "root = { threshold = 2, keys = ['a', 'b'] }";
         assert!(root("release = { threshold = 1, keys = ['a'] }", "").contains("`root` has no keys"));
         assert!(root(&format!("{own}\nking = {{ threshold = 1, keys = [] }}"), "").contains("king"));

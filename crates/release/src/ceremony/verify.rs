@@ -9,8 +9,10 @@ use serde_json::Value;
 use trust::{PORTABLE, Sha256};
 
 use super::record::{Entry, Record, canonical, damaged};
-use super::run::{FORMAT, SIGNATURE_DOMAIN, outputs, present};
-use super::script::{Act, Mode, Participant, Script};
+use super::run::{FORMAT, SIGNATURE_DOMAIN, outputs, present, roles_of};
+use super::script::{Act, Mode, Participant, RoleStep, RootStep, Script};
+use crate::identity::{root_id, vendor_id};
+use crate::root::Content;
 use crate::{hex, input, root};
 
 /// A record that holds, and what it says.
@@ -70,6 +72,7 @@ pub fn verify_so_far(bytes: &[u8], beside: Option<&Path>) -> Result<Verified> {
     check_order(&script, &record)?;
     for (at, entry) in record.entries.iter().enumerate() {
         check_content(at, entry)?;
+        check_result(&script, &record, at, entry)?;
         check_token_key(&script, at, entry)?;
     }
     let end = record.entries.iter().position(|entry| entry.kind() == "end");
@@ -84,11 +87,11 @@ pub fn verify_so_far(bytes: &[u8], beside: Option<&Path>) -> Result<Verified> {
         }
     }
     let signed_by = check_signatures(&script, &record, open, &transcript)?;
+    let here = present(&script, &record);
     let is_finished = !transcript.is_empty()
         && record.torn.is_empty()
-        && present(&script, &record)
-            .iter()
-            .all(|who| signed_by.contains(&who.name));
+        && !here.is_empty()
+        && here.iter().all(|who| signed_by.contains(&who.name));
     let (files_found, files_absent) = check_files(&record, beside)?;
     Ok(Verified {
         remarks: remarks(&record),
@@ -122,6 +125,13 @@ fn opened(open: &Entry) -> Result<Script> {
     };
     if listed.len() != script.participants.len() || !listed.iter().zip(&script.participants).all(same) {
         return Err(damaged(0, "its participants are not those of the script"));
+    }
+    let keys: Vec<&str> = listed
+        .iter()
+        .filter_map(|value| value["public_key_pem"].as_str())
+        .collect();
+    if keys.iter().collect::<BTreeSet<_>>().len() != keys.len() {
+        return Err(damaged(0, "two participants have one key"));
     }
     if script.mode == Mode::Production && open.get("scripted_answers") != &Value::Bool(false) {
         return Err(damaged(0, "it is of production and was answered from a file"));
@@ -183,7 +193,7 @@ fn check_content(at: usize, entry: &Entry) -> Result<()> {
     }
     if result.get("root").is_some() {
         let bytes = hex::bytes(text("root")).ok_or_else(|| wrong("its root is not hexadecimal".into()))?;
-        root::verify(&bytes, &Limits::MCU).map_err(about)?;
+        root::verify(&bytes, &Limits::LINUX).map_err(about)?;
         if hex::text(&Sha256::of(&bytes)) != text("sha256") {
             return Err(wrong("the digest of its root is another".into()));
         }
@@ -194,6 +204,92 @@ fn check_content(at: usize, entry: &Entry) -> Result<()> {
         backup::verify_drill(&key, canonical(&result["statement"]).as_bytes(), &signature).map_err(about)?;
     }
     Ok(())
+}
+
+/// What a step says of itself is what the script told it to do, and all that such a step says is there.
+fn check_result(script: &Script, record: &Record, at: usize, entry: &Entry) -> Result<()> {
+    let act = match act_of(script, entry.text("step")) {
+        Some(act) if entry.kind() == "done" => act,
+        _ => return Ok(()),
+    };
+    let result = entry.get("result");
+    let is = |name: &str, said: &str| result[name] == said;
+    let has = |names: &[&str]| names.iter().all(|name| !result[*name].is_null());
+    let fits = match act {
+        Act::Presence {} => return check_presence(script, at, result),
+        Act::Root(wanted) => is_root_of(record, wanted, result),
+        Act::Statement { text, .. } => is("text", text) && has(&["acknowledged_by"]),
+        Act::Machine { .. } => has(&["tool", "network", "entropy", "confirmed_by"]),
+        Act::Token { uri, .. } => is("uri", uri) && has(&["token", "mechanisms"]),
+        Act::Generate { key, holder, .. } => {
+            is("key", key) && is("holder", holder) && has(&["key_id", "public_key_pem"])
+        }
+        Act::Export { key, to } => is("key", key) && is("file", to) && has(&["key_id", "sha256"]),
+        Act::Backup { key, to, .. } => is("key", key) && is("directory", to) && has(&["key_id", "backup_id", "sha256"]),
+        Act::Drill { .. } => has(&["statement", "signature", "public_key_pem"]),
+        Act::Verify { root } => is("file", root) && has(&["sha256", "version"]),
+        Act::Destroy { file, .. } => is("file", file) && has(&["confirmed_by"]),
+        Act::Pause { .. } => has(&["seals", "found"]),
+        Act::Note { .. } => has(&["text"]),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(damaged(at, &format!("it is no result of step {}", entry.text("step")))),
+    }
+}
+
+/// Enough people of each part were there, each once, and the script knows them all.
+fn check_presence(script: &Script, at: usize, result: &Value) -> Result<()> {
+    let listed = result["present"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ids: BTreeSet<&str> = listed.iter().filter_map(Value::as_str).collect();
+    let here: Vec<&Participant> = ids.iter().filter_map(|id| script.participant(id)).collect();
+    if here.is_empty() || here.len() != listed.len() {
+        return Err(damaged(at, "it does not say who was present"));
+    }
+    for (part, needed) in &script.quorum {
+        let count = here.iter().filter(|who| who.part == *part).count();
+        if count < *needed {
+            let what = format!("{count} of {} were present, {needed} had to be", part.name());
+            return Err(damaged(at, &what));
+        }
+    }
+    Ok(())
+}
+
+/// The root in a result is the one that the script describes, made of the keys that the record says were made, and says
+/// what the result says of it.
+fn is_root_of(record: &Record, wanted: &RootStep, result: &Value) -> bool {
+    let bytes = hex::bytes(result["root"].as_str().unwrap_or_default()).unwrap_or_default();
+    let Ok(content) = Content::read(&bytes, &Limits::LINUX) else {
+        return false;
+    };
+    let id = root_id(&vendor_id(&wanted.vendor_domain), &wanted.product_line);
+    let is_stated = result["file"] == wanted.to.as_str()
+        && result["roles"] == roles_of(&content)
+        && result["version"] == content.version
+        && result["environment"] == root::environment_name(content.environment)
+        && result["id"] == crate::identity::text(&content.id);
+    let is_wanted = content.id == id
+        && content.environment == wanted.environment.environment()
+        && content.expires == wanted.expires
+        && content.roles.len() == wanted.roles.len();
+    let made = |key: &str| {
+        let results = record.entries.iter().map(|entry| entry.get("result"));
+        let mut made = results.filter(|result| result["holder"].is_string() && result["key"] == key);
+        made.next()
+            .and_then(|result| result["key_id"].as_str().map(str::to_owned))
+    };
+    let holds = |(name, of_role): (&String, &RoleStep)| {
+        let Some(def) = super::script::role(name).and_then(|role| content.roles.get(&role)) else {
+            return false;
+        };
+        let ids: BTreeSet<String> = def.keys.iter().map(|id| hex::text(id)).collect();
+        let made_here = of_role.keys.iter().filter_map(|key| made(key));
+        def.threshold == of_role.threshold
+            && ids.len() == of_role.keys.len()
+            && made_here.into_iter().all(|id| ids.contains(&id))
+    };
+    is_stated && is_wanted && wanted.roles.iter().all(holds)
 }
 
 /// A key that the script makes in a token was found to be protected by it.

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use codec::Reason;
 use codec::cose::{KeyId, PublicKey};
+use codec::limits::Limits;
 use codec::plan::Uuid;
-use codec::roots::{AnchorPurpose, Environment, KeyEntry, KeyMaterial, Role, RoleSet, Root, RootDraft};
+use codec::roots::{AnchorPurpose, Environment, KeyEntry, KeyMaterial, Role, RoleSet, Root, RootDraft, RootFile};
+use keys::{Error, Result};
 
 use super::to_vec;
 
@@ -97,6 +99,12 @@ impl Content {
             expires: root.expires,
             anchors: ANCHOR_PURPOSES.into_iter().filter_map(anchors).collect(),
         }
+    }
+
+    /// What a root file says, if it can be decoded; nothing is verified. Error: the device's own reason.
+    pub fn read(file: &[u8], limits: &Limits) -> Result<Content> {
+        let decoded = RootFile::decode(file, limits).map_err(|refused| Error::refused("trust root", refused))?;
+        Ok(Content::of(&decoded.root))
     }
 
     /// The one role of a key.
